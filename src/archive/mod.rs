@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! OCI layer archive to directory and back. Knows no store and no driver.
+//!
+//! [`apply`] is one forward pass over a stream: decompress, hash, parse, write the tree, write tar-split.
+//! [`rebuild`] gives the exact tar back from the tree and the tar-split stream. Every path is resolved from the
+//! layer's directory descriptor without following a symbolic link out of it.
+
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::units::Bytes;
+
+/// What a whiteout in the archive (`.wh.<name>`, `.wh..wh..opq`) becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// A character device 0/0, and `trusted.overlay.opaque=y` on the directory: the layer is an overlay directory.
+    Overlay,
+    /// What it hides is removed from the tree: the tree is a copy of the parent's.
+    Remove,
+    /// An ordinary file.
+    Keep,
+}
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+/// Shift of owners into a user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerShift {
+    /// Added to every user id.
+    pub uid: u32,
+    /// Added to every group id.
+    pub gid: u32,
+}
+
+/// Bounds on what one archive may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Most entries.
+    pub entries: u64,
+    /// Most bytes of the uncompressed stream.
+    pub stream: Bytes,
+    /// Most uncompressed bytes for each compressed byte, judged only after the first 64 MiB of output.
+    pub ratio: u64,
+    /// Longest path of an entry in bytes.
+    pub path: usize,
+    /// Longest PAX header or GNU long name in bytes.
+    pub extended_header: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            entries: 10_000_000,
+            stream: Bytes(1 << 40),
+            ratio: 10_000,
+            path: 4096,
+            extended_header: 1 << 20,
+        }
+    }
+}
+
+/// What `apply` is asked to do.
+#[derive(Debug, Clone)]
+pub struct ApplyOptions {
+    /// What whiteouts become.
+    pub whiteouts: Whiteouts,
+    /// Bounds.
+    pub limits: Limits,
+    /// Shift of owners, if the tree is for a user namespace.
+    pub owner_shift: Option<OwnerShift>,
+    /// Take owners from the archive (needs root); else everything belongs to the caller.
+    pub owners: bool,
+    /// Drop every `trusted.*` attribute, not only `trusted.overlay.*`.
+    pub drop_trusted: bool,
+}
+
+impl Default for ApplyOptions {
+    fn default() -> Self {
+        ApplyOptions {
+            whiteouts: Whiteouts::Overlay,
+            limits: Limits::default(),
+            owner_shift: None,
+            owners: true,
+            drop_trusted: false,
+        }
+    }
+}
+
+/// What `apply` found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Digest of the uncompressed stream.
+    pub diff_id: Digest,
+    /// Digest of the stream as it was read.
+    pub compressed_digest: Digest,
+    /// Length of the stream as it was read.
+    pub compressed_size: Bytes,
+    /// Length of the uncompressed stream.
+    pub tar_size: Bytes,
+    /// Sum of the entries' sizes: `diff-size` of a layer record.
+    pub content_size: Bytes,
+    /// Number of entries.
+    pub entries: u64,
+    /// How the stream was compressed.
+    pub compression: Compression,
+}
+
+/// Reads one layer archive from `source` to its end, writes its tree below `target` (an empty directory, or for
+/// [`Whiteouts::Remove`] a copy of the parent) and its gzip-compressed tar-split stream to `tar_split`.
+///
+/// Errors: `InvalidData` for a malformed or truncated stream or an entry that would leave the target,
+/// `LimitExceeded`, or what the system said. After an error the target holds a part of the tree; the caller
+/// removes it.
+pub fn apply(
+    source: &mut dyn Read,
+    target: BorrowedFd<'_>,
+    tar_split: &mut dyn Write,
+    options: &ApplyOptions,
+) -> Result<Applied> {
+    todo!()
+}
+
+/// Writes the exact uncompressed tar of a layer to `out`: headers and padding from the gzip-compressed tar-split
+/// stream, content from the tree below `layer`. Each file's CRC is verified; returns digest and length of what was
+/// written. A tree or stream that does not fit: `Corrupt`, and never a silent end.
+pub fn rebuild(
+    tar_split: &mut dyn Read,
+    layer: BorrowedFd<'_>,
+    out: &mut dyn Write,
+) -> Result<(Digest, Bytes)> {
+    todo!()
+}
+
+/// What a comparison of a tree with its tar-split stream found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every file is there with the content it had.
+    Valid,
+    /// The first difference, for people.
+    Differs(String),
+}
+
+/// Compares the tree below `layer` with its gzip-compressed tar-split stream: presence of every entry, CRC of every
+/// file. A file that occurs twice in the archive is compared with its last occurrence. Works on streams of the
+/// reference as well, which hold CRC lines only.
+pub fn verify(tar_split: &mut dyn Read, layer: BorrowedFd<'_>) -> Result<Verdict> {
+    todo!()
+}
+
+/// The compression of a stream by its first bytes (at least 6 are needed to be sure; fewer are taken as they come).
+pub fn detect_compression(head: &[u8]) -> Compression {
+    todo!()
+}
+
+/// Reads a stream decompressed, whatever of [`Compression`] it is. For callers that need the plain bytes of a small
+/// archive (image archives of the command line).
+pub fn decompressed<'a>(source: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>> {
+    todo!()
+}

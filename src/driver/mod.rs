@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Graph drivers: how layer content is kept and mounted.
+//!
+//! [`GraphDriver`] is the whole contract; `tests/driver_conformance.rs` runs one suite on every driver.
+
+pub mod options;
+pub mod overlay2;
+pub mod vfs;
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use crate::archive::{Applied, Limits, OwnerShift, Verdict};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::id::LayerId;
+use crate::persist::{Durability, Quarantined};
+use crate::units::{Bytes, Usage};
+
+/// How to open a driver.
+#[derive(Debug, Clone)]
+pub struct DriverOptions {
+    /// `storage_root`; the driver's home is `<root>/<driver name on disk>`.
+    pub root: PathBuf,
+    /// `overlay`, `overlay2` (both keep their data in `overlay/`), `vfs`.
+    pub name: String,
+    /// `key=value` strings of the daemon's `storage-opts`, unmodified.
+    pub options: Vec<String>,
+    /// How writes are made durable.
+    pub durability: Durability,
+    /// Nothing is ever written and nothing mounted.
+    pub read_only: bool,
+    /// Owner of directories and shift of content for a user namespace.
+    pub owner_shift: Option<OwnerShift>,
+}
+
+/// Whether a layer is written once from an archive or by a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerKind {
+    /// An image layer.
+    ReadOnly,
+    /// A container's layer.
+    ReadWrite,
+}
+
+/// What a new layer is to be.
+#[derive(Debug, Clone)]
+pub struct NewLayer<'a> {
+    /// Its id.
+    pub id: &'a LayerId,
+    /// The layer it stands on.
+    pub parent: Option<&'a LayerId>,
+    /// Image or container.
+    pub kind: LayerKind,
+    /// Storage options in the caller's order, such as `size=10G`.
+    pub storage_options: &'a [(String, String)],
+    /// SELinux label, or none.
+    pub mount_label: Option<&'a str>,
+}
+
+/// What a driver says of itself (`isula info`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverStatus {
+    /// Name, as in the reference's driver table.
+    pub driver_name: String,
+    /// File system below it.
+    pub backing_fs: String,
+    /// Lines `Name: value`, each ended by a newline.
+    pub status: String,
+}
+
+/// Where a layer's content is: known keys `LowerDir MergedDir UpperDir WorkDir DeviceId DeviceName DeviceSize`.
+pub type Metadata = Vec<(&'static str, String)>;
+
+/// Data of a removed layer, on its way out.
+#[derive(Debug)]
+#[must_use = "the data are removed only by `remove` or at the next start"]
+pub struct Removed(pub(crate) Vec<crate::persist::Discarded>);
+
+impl Removed {
+    /// Removes the data; call it outside every lock. Best effort: what fails is logged and retried at the next start.
+    pub fn remove(self) {
+        self.0.into_iter().for_each(crate::persist::Discarded::remove);
+    }
+}
+
+/// A graph driver. All methods may be called from any thread at any time; the caller (the layer store) serialises
+/// calls for one layer and never removes a layer that others stand on.
+pub trait GraphDriver: Send + Sync {
+    /// Name by which it is known: `overlay2`, `vfs`.
+    fn name(&self) -> &'static str;
+
+    /// Makes an empty layer. A left-over directory of that id (no record knows it) is put into quarantine first.
+    /// Nothing remains after an error. Reserved names (`l`, …) are `InvalidArgument`; an unknown parent `NotFound`.
+    fn create(&self, layer: &NewLayer<'_>) -> Result<()>;
+
+    /// Fills an empty layer from an archive stream, read to its end, and writes its gzip-compressed tar-split stream.
+    /// Not durable until [`GraphDriver::sync`].
+    fn apply(
+        &self,
+        id: &LayerId,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<Applied>;
+
+    /// Makes a layer's content durable.
+    fn sync(&self, id: &LayerId) -> Result<()>;
+
+    /// Moves a layer out of the driver; unmounts it first and fails with `InUse` rather than touch a live mount.
+    /// Absent: nothing to remove, `Ok`.
+    fn remove(&self, id: &LayerId) -> Result<Removed>;
+
+    /// Puts a layer's data aside out of doubt. Absent: `None`.
+    fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>>;
+
+    /// Mounts a layer and gives its root; already mounted is success. `NotFound` when the layer does not exist.
+    fn mount(&self, id: &LayerId, mount_label: Option<&str>) -> Result<PathBuf>;
+
+    /// Unmounts a layer; not mounted or absent is fine.
+    fn unmount(&self, id: &LayerId) -> Result<()>;
+
+    /// Whether it is mounted now, asked of the kernel.
+    fn is_mounted(&self, id: &LayerId) -> Result<bool>;
+
+    /// Whether the layer is there and usable; repairs what is derivable (a lost link, `work`, `merged`, `empty`).
+    fn exists(&self, id: &LayerId) -> Result<bool>;
+
+    /// Checks a layer against the parent that its record names and repairs what is derivable; `Corrupt` with the
+    /// reason when it is not.
+    fn validate(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()>;
+
+    /// The reference's `try_repair_lowers`.
+    fn repair_lowers(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()>;
+
+    /// Where the layer's content is. Missing lowers are an error.
+    fn metadata(&self, id: &LayerId) -> Result<Metadata>;
+
+    /// Path that a mount of this layer would have; no system call.
+    fn mount_path(&self, id: &LayerId) -> PathBuf;
+
+    /// What the layer itself (not its parents) holds, and the directory that was counted. Absent: `None`.
+    fn usage(&self, id: &LayerId) -> Result<Option<(PathBuf, Usage)>>;
+
+    /// The exact tar of a layer made by `apply`: see [`crate::archive::rebuild`].
+    fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)>;
+
+    /// Compares a layer with its tar-split stream: see [`crate::archive::verify`].
+    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict>;
+
+    /// Ids of all layers that the driver has data of, also of those that no record knows.
+    fn layers(&self) -> Result<Vec<LayerId>>;
+
+    /// What lies in the driver's quarantine.
+    fn quarantined(&self) -> Result<Vec<Quarantined>>;
+
+    /// Name, backing file system, status lines.
+    fn status(&self) -> Result<DriverStatus>;
+
+    /// Releases what the driver holds of the system (mount of its home). Called once, at exit.
+    fn clean_up(&self) -> Result<()>;
+}
+
+/// Name of the directory below `storage_root` for a configured driver name: `overlay2` keeps its data in `overlay`.
+/// An unknown name: `InvalidArgument`; `devicemapper`: `Unsupported`, "not built in".
+pub fn name_on_disk(configured: &str) -> Result<&'static str> {
+    todo!()
+}
+
+/// Opens the driver that `options.name` names.
+pub fn open(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
+    todo!()
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The only system calls: everything that touches the kernel beyond what `std` offers goes through here.
+//!
+//! Directories are held as descriptors ([`fs::Dir`]); names below them are resolved from the descriptor and never
+//! follow a symbolic link, so nothing that lies in a store can lead out of it.
+
+pub mod fs;
+pub mod lock;
+pub mod mount;
+pub mod xattr;
