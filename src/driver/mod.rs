@@ -88,7 +88,7 @@ impl Removed {
 /// A graph driver. All methods may be called from any thread at any time; the caller (the layer store) serialises
 /// calls for one layer and never removes a layer that others stand on.
 pub trait GraphDriver: Send + Sync {
-    /// Name by which it is known: `overlay2`, `vfs`.
+    /// Name by which it is known, as configured: `overlay`, `overlay2`, `vfs`.
     fn name(&self) -> &'static str;
 
     /// Makes an empty layer. A left-over directory of that id (no record knows it) is put into quarantine first.
@@ -112,23 +112,32 @@ pub trait GraphDriver: Send + Sync {
     /// Absent: nothing to remove, `Ok`.
     fn remove(&self, id: &LayerId) -> Result<Removed>;
 
-    /// Puts a layer's data aside out of doubt. Absent: `None`.
+    /// Puts a layer's data aside out of doubt; unmounts it first and fails with `InUse` rather than move a live
+    /// mount. Absent: `None`.
     fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>>;
 
+    /// Moves a layer's data out of quarantine to where they were; a layer of that id exists: `AlreadyExists`.
+    fn restore(&self, entry: &Quarantined) -> Result<()>;
+
     /// Mounts a layer and gives its root; already mounted is success. `NotFound` when the layer does not exist.
-    fn mount(&self, id: &LayerId, mount_label: Option<&str>) -> Result<PathBuf>;
+    ///
+    /// A container's layer is mounted writable. An image layer is mounted read-only where the driver can, so that
+    /// looking into it does not change it (the reference mounts it writable, and the kernel then leaves attributes
+    /// on it).
+    fn mount(&self, id: &LayerId, kind: LayerKind, mount_label: Option<&str>) -> Result<PathBuf>;
 
     /// Unmounts a layer; not mounted or absent is fine.
     fn unmount(&self, id: &LayerId) -> Result<()>;
 
-    /// Whether it is mounted now, asked of the kernel.
+    /// Whether it is mounted now, asked of the kernel. `false` from a driver that has nothing to mount.
     fn is_mounted(&self, id: &LayerId) -> Result<bool>;
 
     /// Whether the layer is there and usable; repairs what is derivable (a lost link, `work`, `merged`, `empty`).
     fn exists(&self, id: &LayerId) -> Result<bool>;
 
     /// Checks a layer against the parent that its record names and repairs what is derivable; `Corrupt` with the
-    /// reason when it is not.
+    /// reason when it is not, `NotFound` when the driver has nothing of it. Validate parents before their children:
+    /// what was lost of a child is derived from its parent.
     fn validate(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()>;
 
     /// The reference's `try_repair_lowers`.
