@@ -4,237 +4,293 @@
 //! ```text
 //! <root>/<driver>-layers/<id>/layer.json            0600  the record
 //! <root>/<driver>-layers/<id>/<id>.tar-split.gz     0600  of layers made from an archive
+//! <root>/<driver>-layers/<id>/<id>.diff-id          0600  only where the record holds another digest: see `create.rs`
 //! <run root>/<driver>-layers/<id>.json              0600  mount count and path
 //! <root>/.isula-storage/<driver>-layers/            lock, trash, quarantine (outside `<driver>-layers`, where the
 //!                                                   reference deletes every name that is not 64 characters long)
 //! ```
+//!
+//! **Truth.** A layer exists when its record is on disk without the incomplete mark. Creating: the record with the
+//! mark, then content and tar-split, all durable, then the record without it, then memory. Deleting: the record with
+//! the mark, then the driver's data into the trash, then the record, then memory. Whatever a crash leaves carries the
+//! mark and is removed at the next start; nothing else ever is.
+//!
+//! **Concurrency.** `index` is guarded by a read-write lock that is held for nanoseconds: lookups take a snapshot and
+//! never wait for work. `ledger` says which ids are being created or deleted and how many layers stand on one; it too
+//! is never held while anything is read, written or called. Each layer has a mutex that serialises its mounts with
+//! each other and with its deletion. Order: a layer's mutex, then `ledger`, then `index`.
 
+mod check;
+mod create;
+mod delete;
+mod disk;
+mod entry;
+mod load;
+mod mount;
+mod open;
+mod reaper;
+mod registry;
+mod types;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
 
 use crate::digest::Digest;
-use crate::driver::{DriverStatus, GraphDriver, Limits, Metadata, OwnerShift, Verdict};
-use crate::error::Result;
+use crate::driver::{DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
-use crate::persist::{Durability, Ownership, Quarantined};
+use crate::persist::Quarantined;
 use crate::units::{Bytes, Usage};
 
-/// How to open a layer store.
-#[derive(Debug, Clone)]
-pub struct LayerStoreOptions {
-    /// `storage_root`.
-    pub root: PathBuf,
-    /// `storage_run_root`: mount state, lost at reboot.
-    pub run_root: PathBuf,
-    /// `overlay`, `overlay2`, `vfs`, as configured.
-    pub driver: String,
-    /// The daemon's `storage-opts`.
-    pub driver_options: Vec<String>,
-    /// How writes are made durable.
-    pub durability: Durability,
-    /// `Owner` or `ReadOnly`.
-    pub ownership: Ownership,
-    /// Owners shifted for a user namespace.
-    pub owner_shift: Option<OwnerShift>,
-    /// Bounds on archives.
-    pub limits: Limits,
-}
+use disk::Disk;
+use entry::Entry;
+use reaper::Reaper;
+use registry::Registry;
 
-/// What a new layer is to be.
-#[derive(Debug, Clone, Default)]
-pub struct CreateLayer {
-    /// The layer it stands on.
-    pub parent: Option<LayerId>,
-    /// Other names by which it is found.
-    pub names: Vec<String>,
-    /// A container's layer.
-    pub writable: bool,
-    /// Digest of the compressed archive (`sha256:…`), as the caller knows it.
-    pub compressed_digest: Option<String>,
-    /// Digest of the uncompressed archive (`sha256:…`), as the caller knows it; verified.
-    pub uncompressed_digest: Option<String>,
-    /// SELinux label.
-    pub mount_label: Option<String>,
-    /// Storage options, such as `size`.
-    pub storage_options: Vec<(String, String)>,
-}
-
-/// A layer as callers see it: a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// Its id.
-    pub id: LayerId,
-    /// The layer it stands on.
-    pub parent: Option<LayerId>,
-    /// Other names.
-    pub names: Vec<String>,
-    /// Where it is or would be mounted.
-    pub mount_point: Option<PathBuf>,
-    /// How often it is mounted.
-    pub mount_count: i32,
-    /// Digest of the compressed archive, as recorded.
-    pub compressed_digest: Option<String>,
-    /// Size of the compressed archive in bytes, 0 if not recorded.
-    pub compressed_size: i64,
-    /// Digest of the uncompressed archive, as recorded.
-    pub uncompressed_digest: Option<String>,
-    /// Sum of the entries' sizes in bytes.
-    pub uncompressed_size: i64,
-    /// A container's layer.
-    pub writable: bool,
-    /// When it was made, as recorded.
-    pub created: Option<String>,
-}
-
-/// What [`LayerStore::create`] did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Created {
-    /// A new layer was made.
-    New(LayerId),
-    /// The layer existed; it gained a hold reference, nothing was read or compared.
-    Existing(LayerId),
-}
-
-/// A problem found while opening the store: what, why, and what was done about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The thing, for people: `layer 0123…`.
-    pub subject: String,
-    /// Why.
-    pub reason: String,
-    /// Whether it was moved to quarantine (else it was left where it is).
-    pub quarantined: bool,
-}
+pub use types::{CreateLayer, Created, Layer, LayerStoreOptions, Problem};
 
 /// The layer store. All methods may be called from any thread; lookups never wait for a create, apply or delete.
-#[derive(Debug)]
-pub struct LayerStore {}
+pub struct LayerStore {
+    /// `None` once closed: dropping it lets go of what it has open, so that the store can be opened again.
+    driver: RwLock<Option<Arc<dyn GraphDriver>>>,
+    driver_name: &'static str,
+    disk: Disk,
+    registry: Registry,
+    reaper: Reaper,
+    limits: Limits,
+    problems: Vec<Problem>,
+    /// Only one repair of a chain at a time: two containers may share a broken base.
+    repair: Mutex<()>,
+}
 
 impl LayerStore {
     /// Opens the store and its driver, resumes what a crash left, loads all records. Never deletes out of doubt.
+    ///
+    /// An owner takes the lock before anything else is touched (held by another process: `InUse`). `ReadOnly` writes
+    /// nothing and sees what was complete at this moment. After an error nothing is held; it can be tried again.
     pub fn open(options: LayerStoreOptions) -> Result<LayerStore> {
-        todo!()
+        LayerStore::open_with(options, crate::driver::open)
     }
 
-    /// Makes a layer, from an archive stream if there is one. Two creates of one id coalesce; the new layer has one hold reference.
+    /// The same over a driver of the caller's making; `open_driver` runs under the store's lock.
+    pub fn open_with(
+        options: LayerStoreOptions,
+        open_driver: impl FnOnce(&DriverOptions) -> Result<Arc<dyn GraphDriver>>,
+    ) -> Result<LayerStore> {
+        open::open(options, open_driver)
+    }
+
+    /// Makes a layer, from an archive stream if there is one. Two creates of one id coalesce; the new layer has one hold
+    /// reference.
+    ///
+    /// An id that exists, as id or as name, gains a hold reference; then `content` is not read and nothing is compared.
+    /// Errors: `NotFound` when the parent is not in the store, `AlreadyExists` when a name is taken, `InvalidArgument`
+    /// for a malformed digest, `DigestMismatch` when the archive is not what was promised, or what the driver said.
+    /// Nothing of the layer remains after an error.
     pub fn create(
         &self,
         id: &LayerId,
         layer: &CreateLayer,
         content: Option<&mut (dyn Read + Send)>,
     ) -> Result<Created> {
-        todo!()
+        self.create_layer(id, layer, content)
     }
 
-    /// Adds (`+1`) a hold reference. By id only.
+    /// Adds (`+1`) a hold reference. By id only; unknown: `NotFound`. In memory only, zero after a restart.
     pub fn hold(&self, id: &LayerId) -> Result<()> {
-        todo!()
+        self.by_id(id)?.add_holds(1);
+        Ok(())
     }
 
-    /// Drops a hold reference; below zero is an error and changes nothing.
+    /// Drops a hold reference. By id only; unknown: `NotFound`. The count may become negative, as in the reference.
     pub fn release(&self, id: &LayerId) -> Result<()> {
-        todo!()
+        self.by_id(id)?.add_holds(-1);
+        Ok(())
     }
 
-    /// Number of hold references.
+    /// Number of hold references. By id only; unknown: `NotFound`.
     pub fn hold_count(&self, id: &LayerId) -> Result<i32> {
-        todo!()
+        Ok(self.by_id(id)?.holds())
     }
 
-    /// Deletes a layer, by id or name; unknown is fine. Mounted: unmounted first. Other layers stand on it: `InUse`.
+    /// Deletes a layer, by id or name; unknown is fine. Mounted: unmounted first; still busy: `InUse`, nothing changed.
+    /// Other layers stand on it, also some being made: `InUse`. Hold references are the caller's to respect.
+    ///
+    /// Returns when the layer is gone from every list; its data are removed in the background.
     pub fn delete(&self, id_or_name: &str) -> Result<()> {
-        todo!()
+        self.delete_layer(id_or_name)
     }
 
     /// Whether a layer of this id or name exists.
     pub fn exists(&self, id_or_name: &str) -> bool {
-        todo!()
+        self.registry.find(id_or_name).is_some()
     }
 
     /// A layer by id or name, exact.
     pub fn find(&self, id_or_name: &str) -> Option<Layer> {
-        todo!()
+        self.registry.find(id_or_name).map(|entry| self.snapshot(&entry))
     }
 
     /// All layers, in order of creation (after a restart: of their records' `created`, then id).
     pub fn list(&self) -> Vec<Layer> {
-        todo!()
+        self.snapshots(&self.registry.all())
     }
 
     /// Layers whose recorded compressed digest is this text, in order of creation.
     pub fn by_compressed_digest(&self, digest: &str) -> Vec<Layer> {
-        todo!()
+        self.snapshots(&self.registry.by_compressed_digest(digest))
     }
 
     /// Layers whose recorded uncompressed digest is this text, in order of creation.
     pub fn by_uncompressed_digest(&self, digest: &str) -> Vec<Layer> {
-        todo!()
+        self.snapshots(&self.registry.by_uncompressed_digest(digest))
     }
 
-    /// Whether other layers stand on this one.
+    /// Whether other layers stand on this one, also some being made.
     pub fn has_children(&self, id: &LayerId) -> bool {
-        todo!()
+        self.registry.has_children(id)
     }
 
-    /// Mounts a layer, by id or name, counting.
+    /// Mounts a layer, by id or name, counting; unknown: `NotFound`. A mount that is counted but gone is made again.
     pub fn mount(&self, id_or_name: &str) -> Result<PathBuf> {
-        todo!()
+        self.mount_layer(id_or_name)
     }
 
     /// Drops one mount, or all with `force`; unknown or not mounted is fine.
     pub fn unmount(&self, id_or_name: &str, force: bool) -> Result<()> {
-        todo!()
+        self.unmount_layer(id_or_name, force)
     }
 
     /// What the layer itself holds, and the directory that was counted; unknown: `None`.
     pub fn usage(&self, id: &LayerId) -> Result<Option<(PathBuf, Usage)>> {
-        todo!()
+        let _activity = self.registry.enter()?;
+        self.driver()?.usage(id)
     }
 
     /// Where the layer's content is; unknown: `NotFound`.
     pub fn metadata(&self, id: &LayerId) -> Result<Metadata> {
-        todo!()
+        let _activity = self.registry.enter()?;
+        let entry = self.by_id(id)?;
+        self.repairing(&entry, |driver| driver.metadata(id))
     }
 
-    /// Rebuilds the list of lower layers if it is broken.
+    /// Rebuilds the list of lower layers if it is broken; unknown: `NotFound`.
     pub fn repair_lowers(&self, id_or_name: &str) -> Result<()> {
-        todo!()
+        self.repair_layer(id_or_name)
     }
 
-    /// Compares an image layer with its tar-split stream, without mounting it; a container's layer is valid.
+    /// Compares an image layer with its tar-split stream, without mounting it; a layer without a diff digest (a
+    /// container's) is valid. Unknown: `NotFound`; without a tar-split stream: `Corrupt`.
     pub fn check(&self, id_or_name: &str) -> Result<Verdict> {
-        todo!()
+        self.check_layer(id_or_name)
     }
 
     /// Writes the exact uncompressed tar of an image layer; verified against the recorded diff digest: on a mismatch
-    /// the error comes after the bytes.
+    /// the error (`DigestMismatch`) comes after the bytes. Unknown: `NotFound`; without a tar-split stream: `Corrupt`.
     pub fn export(&self, id_or_name: &str, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
-        todo!()
+        self.export_layer(id_or_name, out)
     }
 
     /// The driver's name, backing file system and status lines.
     pub fn status(&self) -> Result<DriverStatus> {
-        todo!()
+        let _activity = self.registry.enter()?;
+        self.driver()?.status()
     }
 
-    /// The driver.
-    pub fn driver(&self) -> &dyn GraphDriver {
-        todo!()
+    /// The driver; `NotReady` once the store is closed.
+    pub fn driver(&self) -> Result<Arc<dyn GraphDriver>> {
+        let driver = self.driver.read().clone();
+        driver.ok_or_else(|| Error::new(ErrorKind::NotReady, "the layer store is closed"))
+    }
+
+    /// The driver's name, as it is known to callers.
+    pub fn driver_name(&self) -> &'static str {
+        self.driver_name
     }
 
     /// What was found wrong when the store was opened.
     pub fn problems(&self) -> Vec<Problem> {
-        todo!()
+        self.problems.clone()
     }
 
-    /// What lies in quarantine, records and driver data.
+    /// What lies in quarantine, records first, then driver data.
     pub fn quarantined(&self) -> Result<Vec<Quarantined>> {
-        todo!()
+        let _activity = self.registry.enter()?;
+        let mut all = self.disk.quarantined()?;
+        all.extend(self.driver()?.quarantined()?);
+        Ok(all)
     }
 
-    /// Ends the store: waits for running creates, releases the driver and the lock. Later calls give `NotReady`.
-    /// Layers stay mounted.
+    /// Ends the store: waits for calls under way and for the removal of deleted data, releases the driver and the lock.
+    /// Later calls give `NotReady` or find nothing; closing twice is fine. Layers stay mounted.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        if !self.registry.close() {
+            return Ok(());
+        }
+        self.reaper.finish();
+        let driver = self.driver.write().take();
+        let released = match &driver {
+            Some(driver) if !self.disk.is_read_only() => driver.clean_up(),
+            _ => Ok(()),
+        };
+        drop(driver);
+        self.disk.release();
+        released
+    }
+
+    fn by_id(&self, id: &LayerId) -> Result<Arc<Entry>> {
+        self.registry.by_id(id).ok_or_else(|| self.unknown(id.as_str()))
+    }
+
+    fn by_id_or_name(&self, text: &str) -> Result<Arc<Entry>> {
+        self.registry.find(text).ok_or_else(|| self.unknown(text))
+    }
+
+    fn unknown(&self, text: &str) -> Error {
+        match self.registry.ready() {
+            Ok(()) => Error::not_found(format!("layer {text}: no such layer")),
+            Err(closed) => closed,
+        }
+    }
+
+    fn require_writable(&self) -> Result<()> {
+        if self.disk.is_read_only() {
+            return Err(Error::new(ErrorKind::ReadOnly, "the layer store was opened for reading only"));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, entry: &Entry) -> Layer {
+        let driver = self.driver.read().clone();
+        entry.snapshot(driver.as_deref())
+    }
+
+    fn snapshots(&self, entries: &[Arc<Entry>]) -> Vec<Layer> {
+        let driver = self.driver.read().clone();
+        entries.iter().map(|entry| entry.snapshot(driver.as_deref())).collect()
+    }
+}
+
+impl Drop for LayerStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            log::warn!("close layer store: {}", error.report());
+        }
+    }
+}
+
+impl fmt::Debug for LayerStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerStore")
+            .field("driver", &self.driver_name)
+            .field("disk", &self.disk)
+            .finish_non_exhaustive()
     }
 }

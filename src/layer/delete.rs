@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Deletion.
+//!
+//! ```text
+//! unmounted (busy: `InUse`, nothing changed)
+//! record with the incomplete mark                durable: a crash from here on finishes the deletion at the next start
+//! driver: data into the trash
+//! record directory into the trash
+//! memory, mount state
+//! trash emptied in the background
+//! ```
+
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::record::layer::LayerRecord;
+
+use super::LayerStore;
+use super::disk::Disk;
+use super::entry::{Entry, MountGuard};
+use super::reaper::Rubbish;
+
+impl LayerStore {
+    pub(super) fn delete_layer(&self, id_or_name: &str) -> Result<()> {
+        self.require_writable()?;
+        let _activity = self.registry.enter()?;
+        let doing = || format!("delete layer {id_or_name}");
+        let Some(removal) = self.registry.begin_removal(id_or_name).during(doing)? else { return Ok(()) };
+        let entry = removal.entry().clone();
+        let mut mount = entry.lock_mount();
+        self.take_away(&entry, &mut mount).during(doing)?;
+        mount.lifecycle.gone = true;
+        drop(mount);
+        removal.finish();
+        Ok(())
+    }
+
+    fn take_away(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
+        let id = entry.id();
+        let driver = self.driver()?;
+        self.unmount_all(entry, mount)?;
+        let marked = self.mark_deleted(entry)?;
+        match driver.remove(id) {
+            Ok(content) => self.reaper.take(Rubbish::Content(content)),
+            // Failed half-way: what is gone is gone.
+            Err(error) if driver.layers().is_ok_and(|ids| !ids.contains(id)) => {
+                log::warn!("layer {id}: remove its data: {}", error.report());
+            }
+            Err(error) => {
+                self.unmark(entry, marked);
+                return Err(error);
+            }
+        }
+        match self.disk.discard_record(id) {
+            Ok(record) => record.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record))),
+            // The layer is gone, and what is left of it says so.
+            Err(error) => log::warn!("layer {id}: remove its record: {}", error.report()),
+        }
+        self.disk.try_forget_mount(id);
+        Ok(())
+    }
+
+    /// Unmounts before anything is changed; a mount that stays makes the layer busy.
+    fn unmount_all(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
+        let id = entry.id();
+        let driver = self.driver()?;
+        driver.unmount(id)?;
+        if driver.is_mounted(id)? {
+            return Err(Error::new(ErrorKind::InUse, format!("layer {id} is still mounted")));
+        }
+        if mount.count() != 0 {
+            mount.set_count(0);
+            self.try_save_mount(entry, 0);
+        }
+        Ok(())
+    }
+
+    /// Writes the incomplete mark; `false` when there is no room for it on the disk, which must not keep anybody from
+    /// deleting. (Then a crash in the next moment leaves data without a record: reported, not lost.)
+    fn mark_deleted(&self, entry: &Entry) -> Result<bool> {
+        let record = LayerRecord { incomplete: true, ..entry.record().clone() };
+        let dir = match self.disk.open_record_dir(entry.id()) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        match self.disk.write_record(&dir, &record) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                // It may be there or not: make sure that it is not.
+                self.unmark(entry, true);
+                match error.kind() {
+                    ErrorKind::Os(libc::ENOSPC | libc::EDQUOT) => Ok(false),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Takes the mark back. If that fails too, the next start would delete a layer that memory still lists, so nothing
+    /// more is changed until then.
+    fn unmark(&self, entry: &Entry, marked: bool) {
+        if !marked {
+            return;
+        }
+        let id = entry.id();
+        let unmarked = self.disk.open_record_dir(id).and_then(|dir| {
+            let held = Disk::read_record(&dir)?;
+            if held.incomplete { self.disk.write_record(&dir, entry.record()) } else { Ok(()) }
+        });
+        if let Err(error) = unmarked {
+            self.registry.latch(format!("layer {id}: take back its deletion: {}", error.report()));
+        }
+    }
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Loading of all records when the store is opened.
+//!
+//! | found | done |
+//! |---|---|
+//! | a record with the incomplete mark | removed with its data, unless complete layers stand on it: left, reported |
+//! | a record directory without anything in it | removed: a creation got no further |
+//! | a record that is absent, does not parse, contradicts its place or itself | quarantined; its data stay, for others may stand on them |
+//! | a record that the system fails to read | left, reported: it may be readable tomorrow |
+//! | an image layer without data | left, not listed, reported: the disk with the data may be missing |
+//! | an image layer without tar-split, a layer whose parent has no record, a container's layer without data | listed, reported |
+//! | a name that two layers claim | the later layer loses it in memory; reported |
+//! | any name that is not 64 lower-case hex digits, or not a directory | left, reported |
+//! | data without a record | left, reported |
+//!
+//! Content is not looked at: links and lists of lowers are checked, and repaired, when a layer is used.
+//!
+//! Two passes over the directories and four system calls a layer, in as many threads as pay.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::driver::GraphDriver;
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::{LayerId, is_canonical};
+use crate::record::layer::LayerRecord;
+use crate::sys::fs::FileKind;
+
+use super::Problem;
+use super::create::is_blank;
+use super::disk::{Disk, tar_split_name};
+use super::entry::Entry;
+
+/// More threads than this wait for each other in the kernel.
+const MOST_THREADS: usize = 4;
+/// Fewer records than this for each thread are not worth one.
+const LEAST_SHARE: usize = 512;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// Layers to list, in order of creation.
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// Layers to remove: they carry the incomplete mark, or are blank. Those that stand on others come first.
+    pub(super) unfinished: Vec<LayerId>,
+    /// Record directories to put aside.
+    pub(super) doubtful: Vec<Doubt>,
+    /// What is only reported.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// A record directory that contradicts itself.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub(super) name: String,
+    pub(super) reason: String,
+}
+
+#[derive(Debug)]
+struct Found {
+    id: LayerId,
+    parent: Option<LayerId>,
+    record: LayerRecord,
+    has_tar_split: bool,
+}
+
+enum Reading {
+    Layer(Box<Found>),
+    Blank(LayerId),
+    Doubtful(Doubt),
+    Unreadable(Problem),
+}
+
+fn problem(id: impl std::fmt::Display, reason: impl Into<String>) -> Problem {
+    Problem { subject: format!("layer {id}"), reason: reason.into(), quarantined: false }
+}
+
+/// Reads all records and judges them; changes nothing.
+pub(super) fn load(disk: &Disk, driver: &dyn GraphDriver) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let ids = record_ids(disk, &mut loaded)?;
+    let mut complete = Vec::with_capacity(ids.len());
+    let mut incomplete = Vec::new();
+    for reading in read_all(disk, &ids)? {
+        match reading {
+            Reading::Layer(found) if found.record.incomplete => incomplete.push(found),
+            Reading::Layer(found) => complete.push(found),
+            Reading::Blank(id) => loaded.unfinished.push(id),
+            Reading::Doubtful(doubt) => loaded.doubtful.push(doubt),
+            Reading::Unreadable(problem) => loaded.problems.push(problem),
+        }
+    }
+    judge_incomplete(incomplete, &complete, &mut loaded);
+    judge_data(driver, &ids, &mut complete, &mut loaded)?;
+    complete.sort_by(|a, b| (&a.record.created, &a.id).cmp(&(&b.record.created, &b.id)));
+    list(complete, &mut loaded);
+    Ok(loaded)
+}
+
+fn record_ids(disk: &Disk, loaded: &mut Loaded) -> Result<Vec<LayerId>> {
+    let entries = disk.layers().entries().during(|| "list layer records")?;
+    let mut ids = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let name = entry.name.to_string_lossy();
+        let reason = match entry.kind {
+            FileKind::Dir if is_canonical(&name) => {
+                ids.push(LayerId::new(&name)?);
+                continue;
+            }
+            FileKind::Dir => "its name is not a layer id of 64 lower-case hex digits",
+            FileKind::Symlink => "it is a symbolic link; layers shared from elsewhere are not loaded",
+            FileKind::File | FileKind::Other => "it is not a directory",
+        };
+        let subject = format!("{}", disk.layers().path().join(&entry.name).display());
+        loaded.problems.push(Problem { subject, reason: reason.to_owned(), quarantined: false });
+    }
+    Ok(ids)
+}
+
+fn read_all(disk: &Disk, ids: &[LayerId]) -> Result<Vec<Reading>> {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = available.min(MOST_THREADS).min(ids.len() / LEAST_SHARE).max(1);
+    let read = |ids: &[LayerId]| ids.iter().map(|id| read_one(disk, id)).collect::<Result<Vec<_>>>();
+    if threads == 1 {
+        return read(ids);
+    }
+    let parts: Vec<Result<Vec<Reading>>> = std::thread::scope(|scope| {
+        let read = &read;
+        let shares = ids.chunks(ids.len().div_ceil(threads));
+        let readers: Vec<_> = shares.map(|share| scope.spawn(move || read(share))).collect();
+        let panicked = |_| Err(Error::corrupt("read layer records: a reader panicked"));
+        readers.into_iter().map(|reader| reader.join().unwrap_or_else(panicked)).collect()
+    });
+    let mut all = Vec::with_capacity(ids.len());
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+fn read_one(disk: &Disk, id: &LayerId) -> Result<Reading> {
+    let dir = match disk.open_record_dir(id) {
+        Ok(dir) => dir,
+        Err(error) => return unreadable(id, error),
+    };
+    let record = match Disk::read_record(&dir) {
+        Ok(record) => record,
+        Err(error) if error.kind() == ErrorKind::NotFound && is_blank(&dir) => {
+            return Ok(Reading::Blank(id.clone()));
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::Os(_)) => return unreadable(id, error),
+        Err(error) => return Ok(doubtful(id, error.report())),
+    };
+    let parent = match check(id, &record) {
+        Ok(parent) => parent,
+        Err(reason) => return Ok(doubtful(id, reason)),
+    };
+    // Whether there is one matters for image layers only.
+    let has_tar_split = record.diff_digest.is_none() || matches!(dir.stat(tar_split_name(id)), Ok(Some(_)));
+    Ok(Reading::Layer(Box::new(Found { id: id.clone(), parent, record, has_tar_split })))
+}
+
+fn doubtful(id: &LayerId, reason: String) -> Reading {
+    Reading::Doubtful(Doubt { name: id.to_string(), reason })
+}
+
+/// Being out of descriptors or memory says nothing of the record, and going on would hide layers that are whole.
+fn unreadable(id: &LayerId, error: Error) -> Result<Reading> {
+    match error.kind() {
+        ErrorKind::Os(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EINTR) => {
+            Err(error.context(format!("read record of layer {id}")))
+        }
+        _ => Ok(Reading::Unreadable(problem(id, error.report()))),
+    }
+}
+
+/// Whether a record fits its place; gives the typed parent.
+fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId>, String> {
+    match &record.id {
+        Some(text) if text == id.as_str() => {}
+        Some(text) => return Err(format!("its record is that of layer {text:?}")),
+        None => return Err("its record has no id".to_owned()),
+    }
+    match &record.parent {
+        None => Ok(None),
+        Some(parent) if parent == id.as_str() => {
+            Err("its record names the layer as its own parent".to_owned())
+        }
+        Some(parent) => LayerId::new(parent).map(Some).map_err(|error| error.report()),
+    }
+}
+
+/// What is unfinished goes, children before parents, but never from under a complete layer.
+fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded: &mut Loaded) {
+    let parents: HashSet<&str> =
+        complete.iter().filter_map(|found| found.parent.as_ref().map(LayerId::as_str)).collect();
+    let (kept, removed): (Vec<_>, Vec<_>) =
+        incomplete.into_iter().partition(|found| parents.contains(found.id.as_str()));
+    for found in kept {
+        let reason = "its record says that it is incomplete, but complete layers stand on it";
+        loaded.problems.push(problem(&found.id, reason));
+    }
+    let parent_of: HashMap<LayerId, Option<LayerId>> =
+        removed.into_iter().map(|found| (found.id.clone(), found.parent.clone())).collect();
+    let depth = |id: &LayerId| {
+        let mut depth = 0;
+        let mut next = Some(id);
+        while let Some(id) = next
+            && depth <= parent_of.len()
+        {
+            next = parent_of.get(id).and_then(Option::as_ref);
+            depth += 1;
+        }
+        depth
+    };
+    let mut removed: Vec<(usize, LayerId)> = parent_of.keys().map(|id| (depth(id), id.clone())).collect();
+    removed.sort_by(|a, b| b.cmp(a));
+    loaded.unfinished.extend(removed.into_iter().map(|(_, id)| id));
+}
+
+/// Compares records with what the driver has.
+fn judge_data(
+    driver: &dyn GraphDriver,
+    ids: &[LayerId],
+    complete: &mut Vec<Box<Found>>,
+    loaded: &mut Loaded,
+) -> Result<()> {
+    let known: HashSet<&str> = ids.iter().map(LayerId::as_str).collect();
+    let mut data = HashSet::new();
+    for id in driver.layers().during(|| "list the driver's layers")? {
+        if !known.contains(id.as_str()) {
+            loaded.problems.push(problem(&id, "the driver has data of it, but there is no record"));
+        }
+        data.insert(id);
+    }
+    complete.retain(|found| {
+        let there = data.contains(&found.id);
+        let is_image = found.record.diff_digest.is_some();
+        if !there && is_image {
+            loaded.problems.push(problem(&found.id, "its data are missing"));
+        } else if !there {
+            loaded
+                .problems
+                .push(problem(&found.id, "its data are missing; it is listed, but cannot be mounted"));
+        } else if !found.has_tar_split {
+            let reason = "it has no tar-split stream: it can be neither checked nor exported";
+            loaded.problems.push(problem(&found.id, reason));
+        }
+        there || !is_image
+    });
+    Ok(())
+}
+
+fn list(complete: Vec<Box<Found>>, loaded: &mut Loaded) {
+    let listed: HashSet<LayerId> = complete.iter().map(|found| found.id.clone()).collect();
+    let mut owners: HashMap<String, LayerId> = HashMap::new();
+    for (sequence, found) in (0..).zip(complete) {
+        let Found { id, parent, record, .. } = *found;
+        if let Some(parent) = parent.as_ref().filter(|parent| !listed.contains(*parent)) {
+            loaded.problems.push(problem(&id, format!("its parent {parent} is not in the store")));
+        }
+        let mut names = Vec::with_capacity(record.names.len());
+        for name in &record.names {
+            match owners.get(name) {
+                Some(owner) if *owner != id => {
+                    let reason = format!("its name {name:?} belongs to layer {owner}, which is older");
+                    loaded.problems.push(problem(&id, reason));
+                }
+                Some(_) => {}
+                None => {
+                    owners.insert(name.clone(), id.clone());
+                    names.push(name.clone());
+                }
+            }
+        }
+        loaded.entries.push(Arc::new(Entry::new(id, parent, names, record, sequence)));
+    }
+}

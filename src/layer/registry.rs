@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! All layers in memory: what is listed, and what is being made or deleted.
+//!
+//! Both locks are held for map operations only. Every change of `index` happens under `ledger`, so who holds
+//! `ledger` sees an index that does not change.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::LayerId;
+
+use super::CreateLayer;
+use super::entry::Entry;
+
+/// The layers of a store.
+#[derive(Debug)]
+pub(super) struct Registry {
+    index: RwLock<Index>,
+    ledger: Mutex<Ledger>,
+    /// Something in `ledger` was released.
+    released: Condvar,
+    next_sequence: AtomicU64,
+}
+
+/// What lookups see.
+#[derive(Debug, Default)]
+struct Index {
+    by_id: HashMap<LayerId, Arc<Entry>>,
+    by_name: HashMap<String, Arc<Entry>>,
+    by_compressed: HashMap<String, BTreeMap<u64, Arc<Entry>>>,
+    by_uncompressed: HashMap<String, BTreeMap<u64, Arc<Entry>>>,
+    in_order: BTreeMap<u64, Arc<Entry>>,
+}
+
+/// What changes are under way.
+#[derive(Debug, Default)]
+struct Ledger {
+    closed: bool,
+    /// Memory and disk may differ: why.
+    latched: Option<String>,
+    /// Calls that may be using disk or driver.
+    active: usize,
+    /// Ids being created or deleted.
+    busy: HashSet<LayerId>,
+    /// Names of layers being created.
+    claimed_names: HashSet<String>,
+    /// How many layers, listed or being created, stand on a layer.
+    children: HashMap<LayerId, usize>,
+}
+
+/// What a create is to do.
+#[derive(Debug)]
+pub(super) enum Claim<'a> {
+    /// Nothing: this layer exists and gained a hold reference.
+    Existing(LayerId),
+    /// Make it.
+    New(Reservation<'a>),
+}
+
+/// The sole right to create one layer. Dropped unpublished: as if it had never been asked for.
+#[derive(Debug)]
+pub(super) struct Reservation<'a> {
+    registry: &'a Registry,
+    id: LayerId,
+    names: Vec<String>,
+    parent: Option<LayerId>,
+    published: bool,
+}
+
+/// The sole right to delete one layer. Dropped: it stays.
+#[derive(Debug)]
+pub(super) struct Removal<'a> {
+    registry: &'a Registry,
+    entry: Arc<Entry>,
+}
+
+/// A call under way; [`Registry::close`] waits for it.
+#[derive(Debug)]
+pub(super) struct Activity<'a>(&'a Registry);
+
+impl Registry {
+    /// A registry of these layers, in this order. Of two that claim one name the first keeps it; the caller has seen to
+    /// that already.
+    pub(super) fn new(entries: Vec<Arc<Entry>>) -> Registry {
+        let mut index = Index::default();
+        let mut children = HashMap::new();
+        let mut next = 0;
+        for entry in entries {
+            next = next.max(entry.sequence() + 1);
+            if let Some(parent) = entry.parent() {
+                *children.entry(parent.clone()).or_insert(0) += 1;
+            }
+            index.insert(entry);
+        }
+        Registry {
+            index: RwLock::new(index),
+            ledger: Mutex::new(Ledger { children, ..Ledger::default() }),
+            released: Condvar::new(),
+            next_sequence: AtomicU64::new(next),
+        }
+    }
+
+    pub(super) fn by_id(&self, id: &LayerId) -> Option<Arc<Entry>> {
+        self.index.read().by_id.get(id).cloned()
+    }
+
+    pub(super) fn find(&self, id_or_name: &str) -> Option<Arc<Entry>> {
+        self.index.read().find(id_or_name).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        self.index.read().in_order.values().cloned().collect()
+    }
+
+    pub(super) fn by_compressed_digest(&self, digest: &str) -> Vec<Arc<Entry>> {
+        listed(self.index.read().by_compressed.get(digest))
+    }
+
+    pub(super) fn by_uncompressed_digest(&self, digest: &str) -> Vec<Arc<Entry>> {
+        listed(self.index.read().by_uncompressed.get(digest))
+    }
+
+    pub(super) fn has_children(&self, id: &LayerId) -> bool {
+        self.ledger.lock().children.contains_key(id)
+    }
+
+    /// `NotReady` once the store is closed.
+    pub(super) fn ready(&self) -> Result<()> {
+        self.ledger.lock().ready()
+    }
+
+    /// Announces a call that uses disk or driver; `NotReady` once the store is closed.
+    pub(super) fn enter(&self) -> Result<Activity<'_>> {
+        let mut ledger = self.ledger.lock();
+        ledger.ready()?;
+        ledger.active += 1;
+        Ok(Activity(self))
+    }
+
+    /// The place in lists of the next layer.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Asks for the right to create a layer; waits while the id is being created or deleted.
+    pub(super) fn reserve(&self, id: &LayerId, layer: &CreateLayer) -> Result<Claim<'_>> {
+        let mut ledger = self.ledger.lock();
+        loop {
+            ledger.changeable()?;
+            let existing = self.index.read().find(id.as_str()).cloned();
+            let wait = match existing {
+                Some(existing) if !ledger.busy.contains(existing.id()) => {
+                    existing.add_holds(1);
+                    return Ok(Claim::Existing(existing.id().clone()));
+                }
+                Some(_) => true,
+                None => ledger.busy.contains(id) || ledger.claimed_names.contains(id.as_str()),
+            };
+            if !wait {
+                break;
+            }
+            self.released.wait(&mut ledger);
+        }
+        self.check_parent(&ledger, layer)?;
+        self.check_names(&ledger, layer)?;
+        ledger.busy.insert(id.clone());
+        ledger.claimed_names.extend(layer.names.iter().cloned());
+        if let Some(parent) = &layer.parent {
+            *ledger.children.entry(parent.clone()).or_insert(0) += 1;
+        }
+        Ok(Claim::New(Reservation {
+            registry: self,
+            id: id.clone(),
+            names: layer.names.clone(),
+            parent: layer.parent.clone(),
+            published: false,
+        }))
+    }
+
+    fn check_parent(&self, ledger: &Ledger, layer: &CreateLayer) -> Result<()> {
+        let Some(parent) = &layer.parent else { return Ok(()) };
+        if self.index.read().by_id.contains_key(parent) && !ledger.busy.contains(parent) {
+            return Ok(());
+        }
+        Err(Error::not_found(format!("parent layer {parent}: no such layer")))
+    }
+
+    fn check_names(&self, ledger: &Ledger, layer: &CreateLayer) -> Result<()> {
+        let index = self.index.read();
+        let mut seen = HashSet::new();
+        for name in &layer.names {
+            if index.by_name.contains_key(name) || ledger.claimed_names.contains(name) || !seen.insert(name) {
+                let message = format!("layer name {name:?} is in use");
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for the right to delete a layer; waits while it is being created or deleted. Unknown: `None`; other layers
+    /// stand on it: `InUse`.
+    pub(super) fn begin_removal(&self, id_or_name: &str) -> Result<Option<Removal<'_>>> {
+        let mut ledger = self.ledger.lock();
+        loop {
+            ledger.changeable()?;
+            let found = self.index.read().find(id_or_name).cloned();
+            match found {
+                Some(entry) if !ledger.busy.contains(entry.id()) => {
+                    if let Some(count) = ledger.children.get(entry.id()) {
+                        let message = format!("layer {}: {count} other layers stand on it", entry.id());
+                        return Err(Error::new(ErrorKind::InUse, message));
+                    }
+                    ledger.busy.insert(entry.id().clone());
+                    return Ok(Some(Removal { registry: self, entry }));
+                }
+                None if !ledger.busy.contains(id_or_name) && !ledger.claimed_names.contains(id_or_name) => {
+                    return Ok(None);
+                }
+                _ => self.released.wait(&mut ledger),
+            }
+        }
+    }
+
+    /// Refuses all further changes: memory and disk may differ.
+    pub(super) fn latch(&self, why: String) {
+        log::error!("the layer store takes no more changes until it is opened again: {why}");
+        self.ledger.lock().latched.get_or_insert(why);
+    }
+
+    /// Refuses further calls, waits for those under way and forgets all layers; `false` when closed already.
+    pub(super) fn close(&self) -> bool {
+        let mut ledger = self.ledger.lock();
+        if ledger.closed {
+            return false;
+        }
+        ledger.closed = true;
+        self.released.notify_all();
+        while ledger.active > 0 {
+            self.released.wait(&mut ledger);
+        }
+        *self.index.write() = Index::default();
+        true
+    }
+
+    fn release(&self, ledger: MutexGuard<'_, Ledger>) {
+        drop(ledger);
+        self.released.notify_all();
+    }
+}
+
+impl Ledger {
+    fn ready(&self) -> Result<()> {
+        if self.closed {
+            return Err(Error::new(ErrorKind::NotReady, "the layer store is closed"));
+        }
+        Ok(())
+    }
+
+    fn changeable(&self) -> Result<()> {
+        self.ready()?;
+        match &self.latched {
+            Some(why) => {
+                let message = format!("the layer store takes no changes until it is opened again: {why}");
+                Err(Error::new(ErrorKind::Latched, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn drop_child(&mut self, parent: Option<&LayerId>) {
+        let Some(parent) = parent else { return };
+        if let Some(count) = self.children.get_mut(parent) {
+            *count -= 1;
+            if *count == 0 {
+                self.children.remove(parent);
+            }
+        }
+    }
+}
+
+impl Index {
+    fn find(&self, id_or_name: &str) -> Option<&Arc<Entry>> {
+        self.by_id.get(id_or_name).or_else(|| self.by_name.get(id_or_name))
+    }
+
+    fn insert(&mut self, entry: Arc<Entry>) {
+        for name in entry.names() {
+            self.by_name.entry(name.clone()).or_insert_with(|| entry.clone());
+        }
+        let record = entry.record();
+        for (map, digest) in [
+            (&mut self.by_compressed, &record.compressed_diff_digest),
+            (&mut self.by_uncompressed, &record.diff_digest),
+        ] {
+            if let Some(digest) = digest {
+                map.entry(digest.clone()).or_default().insert(entry.sequence(), entry.clone());
+            }
+        }
+        self.in_order.insert(entry.sequence(), entry.clone());
+        self.by_id.insert(entry.id().clone(), entry);
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        for name in entry.names() {
+            if self.by_name.get(name).is_some_and(|owner| owner.id() == entry.id()) {
+                self.by_name.remove(name);
+            }
+        }
+        let record = entry.record();
+        for (map, digest) in [
+            (&mut self.by_compressed, &record.compressed_diff_digest),
+            (&mut self.by_uncompressed, &record.diff_digest),
+        ] {
+            if let Some(digest) = digest
+                && let Some(layers) = map.get_mut(digest)
+            {
+                layers.remove(&entry.sequence());
+                if layers.is_empty() {
+                    map.remove(digest);
+                }
+            }
+        }
+        self.in_order.remove(&entry.sequence());
+        self.by_id.remove(entry.id());
+    }
+}
+
+fn listed(layers: Option<&BTreeMap<u64, Arc<Entry>>>) -> Vec<Arc<Entry>> {
+    layers.map(|layers| layers.values().cloned().collect()).unwrap_or_default()
+}
+
+impl Reservation<'_> {
+    /// The layer is on disk; from now on it is listed, with one hold reference.
+    pub(super) fn publish(mut self, entry: Entry) {
+        entry.add_holds(1);
+        let ledger = self.registry.ledger.lock();
+        self.registry.index.write().insert(Arc::new(entry));
+        self.published = true;
+        drop(ledger);
+        // The rest is released by `drop`.
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut ledger = self.registry.ledger.lock();
+        ledger.busy.remove(&self.id);
+        for name in &self.names {
+            ledger.claimed_names.remove(name);
+        }
+        if !self.published {
+            ledger.drop_child(self.parent.as_ref());
+        }
+        self.registry.release(ledger);
+    }
+}
+
+impl Removal<'_> {
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// The layer is gone from disk; from now on it is from lists.
+    pub(super) fn finish(self) {
+        let mut ledger = self.registry.ledger.lock();
+        self.registry.index.write().remove(&self.entry);
+        ledger.drop_child(self.entry.parent());
+        drop(ledger);
+        // The rest is released by `drop`.
+    }
+}
+
+impl Drop for Removal<'_> {
+    fn drop(&mut self) {
+        let mut ledger = self.registry.ledger.lock();
+        ledger.busy.remove(self.entry.id());
+        self.registry.release(ledger);
+    }
+}
+
+impl Drop for Activity<'_> {
+    fn drop(&mut self) {
+        let mut ledger = self.0.ledger.lock();
+        ledger.active -= 1;
+        if ledger.closed && ledger.active == 0 {
+            self.0.release(ledger);
+        }
+    }
+}
