@@ -8,3 +8,8 @@ pub mod fs;
 pub mod lock;
 pub mod mount;
 pub mod xattr;
+
+/// Folders and file systems for tests, shared with the integration tests.
+#[cfg(test)]
+#[path = "../../tests/common/mod.rs"]
+pub(crate) mod testing;
