@@ -3,6 +3,7 @@
 //!
 //! [`GraphDriver`] is the whole contract; `tests/driver_conformance.rs` runs one suite on every driver.
 
+mod home;
 pub mod options;
 pub mod overlay2;
 pub mod vfs;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 pub use crate::archive::{Applied, Limits, OwnerShift, Verdict};
 use crate::digest::Digest;
-use crate::error::Result;
+use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::{Durability, Quarantined};
 use crate::units::{Bytes, Usage};
@@ -174,10 +175,61 @@ pub trait GraphDriver: Send + Sync {
 /// Name of the directory below `storage_root` for a configured driver name: `overlay2` keeps its data in `overlay`.
 /// An unknown name: `InvalidArgument`; `devicemapper`: `Unsupported`, "not built in".
 pub fn name_on_disk(configured: &str) -> Result<&'static str> {
-    todo!()
+    Kind::of(configured).map(Kind::directory)
 }
 
 /// Opens the driver that `options.name` names.
 pub fn open(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
-    todo!()
+    let kind = Kind::of(&options.name)?;
+    // What is told to others (mount points, metadata) has to be true wherever the process is.
+    let root = std::path::absolute(&options.root).during(|| "find out where the storage root is")?;
+    let home = root.join(kind.directory());
+    Ok(match kind {
+        Kind::Overlay(name) => Arc::new(overlay2::Overlay2::open(name, &home, options)?),
+        Kind::Vfs => Arc::new(vfs::Vfs::open(&home, options)?),
+    })
+}
+
+/// The drivers that are built in.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Overlay(&'static str),
+    Vfs,
+}
+
+impl Kind {
+    fn of(configured: &str) -> Result<Kind> {
+        match configured {
+            "overlay" => Ok(Kind::Overlay("overlay")),
+            "overlay2" => Ok(Kind::Overlay("overlay2")),
+            "vfs" => Ok(Kind::Vfs),
+            "devicemapper" => {
+                Err(Error::new(ErrorKind::Unsupported, "graph driver devicemapper is not built in"))
+            }
+            other => Err(Error::invalid(format!("unknown graph driver {other:?}"))),
+        }
+    }
+
+    fn directory(self) -> &'static str {
+        match self {
+            Kind::Overlay(_) => "overlay",
+            Kind::Vfs => "vfs",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_names_of_overlay_share_one_home() {
+        assert_eq!(name_on_disk("overlay").unwrap(), "overlay");
+        assert_eq!(name_on_disk("overlay2").unwrap(), "overlay");
+        assert_eq!(name_on_disk("vfs").unwrap(), "vfs");
+        assert_eq!(name_on_disk("devicemapper").unwrap_err().kind(), ErrorKind::Unsupported);
+        for unknown in ["", "aufs", "Overlay", "../overlay"] {
+            assert_eq!(name_on_disk(unknown).unwrap_err().kind(), ErrorKind::InvalidArgument, "{unknown}");
+        }
+    }
 }

@@ -1,1 +1,175 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The daemon's `storage-opts` for the overlay driver: `key=value`, keys in any case, split at the first `=`.
+//!
+//! ```text
+//! overlay2.size, overlay2.basesize    size    default quota of container layers; the last one wins, 0 is none
+//! overlay2.override_kernel_check      bool    taken, has no effect (as in the reference)
+//! overlay2.skip_mount_home            bool    do not bind the driver's home on itself
+//! overlay2.mountopt                   string  options of every mount, separated by commas
+//! ```
 
+use crate::error::{Error, Result};
+use crate::units::Bytes;
+
+/// Parsed options of the overlay driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OverlayOptions {
+    /// Quota of container layers that name none.
+    pub default_size: Option<Bytes>,
+    /// Taken for compatibility, has no effect.
+    pub override_kernel_check: bool,
+    /// The home is not bound on itself.
+    pub skip_mount_home: bool,
+    /// Options of every mount, each `key` or `key=value`.
+    pub mount_options: Vec<String>,
+}
+
+impl OverlayOptions {
+    /// Parses the options; the error names the one that is wrong.
+    pub fn parse(options: &[String]) -> Result<Self> {
+        let mut parsed = OverlayOptions::default();
+        for option in options {
+            let (key, value) = split(option)?;
+            match key.to_ascii_lowercase().as_str() {
+                "overlay2.size" | "overlay2.basesize" => {
+                    let size = Bytes::parse(value).map_err(|error| error.context(wrong(option)))?;
+                    parsed.default_size = (size.0 > 0).then_some(size);
+                }
+                "overlay2.override_kernel_check" => parsed.override_kernel_check = parse_bool(option, value)?,
+                "overlay2.skip_mount_home" => parsed.skip_mount_home = parse_bool(option, value)?,
+                "overlay2.mountopt" => parsed.mount_options = split_mount_options(value),
+                _ => return Err(Error::invalid(format!("overlay2: unknown option: '{option}'"))),
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+/// Refuses every option, for a driver that has none.
+pub fn refuse_all(driver: &str, options: &[String]) -> Result<()> {
+    match options.first() {
+        None => Ok(()),
+        Some(option) => Err(Error::invalid(format!("{driver}: unknown option: '{option}'"))),
+    }
+}
+
+fn wrong(option: &str) -> String {
+    format!("storage option '{option}'")
+}
+
+fn split(option: &str) -> Result<(&str, &str)> {
+    option
+        .split_once('=')
+        .ok_or_else(|| Error::invalid(format!("unable to parse key/value option: '{option}'")))
+}
+
+fn parse_bool(option: &str, value: &str) -> Result<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(Error::invalid(format!("{}: '{value}' is neither true nor false", wrong(option)))),
+    }
+}
+
+/// Splits at commas outside double quotes (`context="a:b:c1,c2"` is one option); empty pieces are dropped.
+fn split_mount_options(text: &str) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut piece = String::new();
+    let mut quoted = false;
+    for c in text.chars() {
+        match c {
+            ',' if !quoted => pieces.push(std::mem::take(&mut piece)),
+            _ => {
+                quoted ^= c == '"';
+                piece.push(c);
+            }
+        }
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| !piece.is_empty());
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn parse(options: &[&str]) -> Result<OverlayOptions> {
+        OverlayOptions::parse(&options.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn each_option_is_understood_whatever_the_case_of_its_key() {
+        assert_eq!(parse(&[]).unwrap(), OverlayOptions::default());
+        let all = parse(&[
+            "overlay2.size=1G",
+            "Overlay2.BaseSize=10m",
+            "OVERLAY2.OVERRIDE_KERNEL_CHECK=T",
+            "overlay2.skip_mount_home=1",
+            "overlay2.mountopt=nodev,metacopy=on,,context=\"a:b:c1,c2\"",
+        ]);
+        assert_eq!(
+            all.unwrap(),
+            OverlayOptions {
+                default_size: Some(Bytes(10 << 20)),
+                override_kernel_check: true,
+                skip_mount_home: true,
+                mount_options: vec![
+                    "nodev".to_owned(),
+                    "metacopy=on".to_owned(),
+                    "context=\"a:b:c1,c2\"".to_owned()
+                ],
+            }
+        );
+        assert_eq!(parse(&["overlay2.size=4k", "overlay2.size=0"]).unwrap().default_size, None);
+    }
+
+    #[test]
+    fn bools_are_written_as_the_reference_takes_them() {
+        for (text, value) in [
+            ("1", true),
+            ("t", true),
+            ("T", true),
+            ("true", true),
+            ("TRUE", true),
+            ("True", true),
+            ("0", false),
+            ("f", false),
+            ("F", false),
+            ("false", false),
+            ("FALSE", false),
+            ("False", false),
+        ] {
+            let option = format!("overlay2.skip_mount_home={text}");
+            assert_eq!(parse(&[&option]).unwrap().skip_mount_home, value, "{text}");
+        }
+        for text in ["", "yes", "tRUE", "2", " 1", "true "] {
+            let option = format!("overlay2.skip_mount_home={text}");
+            assert!(parse(&[&option]).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_option() {
+        let table = [
+            ("nokey", "unable to parse key/value option: 'nokey'"),
+            ("", "unable to parse key/value option: ''"),
+            ("overlay.size=1", "overlay2: unknown option: 'overlay.size=1'"),
+            ("overlay2.siz=1", "overlay2: unknown option: 'overlay2.siz=1'"),
+            (
+                "overlay2.size=x",
+                "storage option 'overlay2.size=x': invalid size: 'x': it does not start with a digit",
+            ),
+            (
+                "overlay2.skip_mount_home=perhaps",
+                "storage option 'overlay2.skip_mount_home=perhaps': 'perhaps' is neither true nor false",
+            ),
+        ];
+        for (option, message) in table {
+            let error = parse(&[option]).unwrap_err();
+            assert_eq!(error.report(), message);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{option}");
+        }
+    }
+}

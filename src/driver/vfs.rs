@@ -1,1 +1,272 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The plain driver: each layer is a whole tree, a copy of its parent's with its own changes. For file systems
+//! without overlay, for tests, and as the simplest thing that the contract can mean.
+//!
+//! ```text
+//! <root>/vfs/                 0700
+//!   dir/                      0700
+//!     <id>/                   0755 or as its archive says: the layer's whole tree
+//!   .isula-storage/           0700  lock, trash, quarantine, staging (see `driver::home`)
+//! ```
+//!
+//! Files are shared by reflink where the file system can. Nothing is mounted: a layer's root is its directory, writable
+//! also for image layers, and `is_mounted` is false. What a layer "itself holds" is its whole tree. Works without root,
+//! as far as the content does; everything then belongs to the caller.
 
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::archive::{self, ApplyOptions, Whiteouts};
+use crate::digest::Digest;
+use crate::driver::home::Home;
+use crate::driver::{
+    Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer, OwnerShift,
+    Removed, Verdict, options,
+};
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::LayerId;
+use crate::persist::Quarantined;
+use crate::sys::fs::{Dir, FileKind, filesystem_name};
+use crate::sys::node;
+use crate::units::{Bytes, Usage};
+
+const LAYERS: &str = "dir";
+/// Name under which a tree is built in its staging directory.
+const TREE: &str = "tree";
+const HOME_MODE: u32 = 0o700;
+const ROOT_MODE: u32 = 0o755;
+
+/// The plain driver.
+#[derive(Debug)]
+pub struct Vfs {
+    layers: PathBuf,
+    /// `None` after `clean_up`.
+    open: RwLock<Option<Arc<Store>>>,
+}
+
+#[derive(Debug)]
+struct Store {
+    home: Home,
+    layers: Dir,
+    owner_shift: Option<OwnerShift>,
+    backing_fs: Option<&'static str>,
+}
+
+impl Vfs {
+    /// Opens the driver with its data in `home`.
+    pub fn open(home: &Path, driver: &DriverOptions) -> Result<Vfs> {
+        options::refuse_all("vfs", &driver.options)?;
+        let layers = home.join(LAYERS);
+        let store = Store::open(home, &layers, driver).during(|| "open vfs driver")?;
+        Ok(Vfs { layers, open: RwLock::new(Some(Arc::new(store))) })
+    }
+
+    fn store(&self) -> Result<Arc<Store>> {
+        let store = self.open.read().clone();
+        store.ok_or_else(|| Error::new(ErrorKind::NotReady, "the vfs driver is closed"))
+    }
+}
+
+impl GraphDriver for Vfs {
+    fn name(&self) -> &'static str {
+        "vfs"
+    }
+
+    fn create(&self, layer: &NewLayer<'_>) -> Result<()> {
+        let store = self.store()?;
+        store.home.check_writable()?;
+        refuse_storage_options(layer)?;
+        store.create(layer).during(|| format!("create layer {}", layer.id))
+    }
+
+    fn apply(
+        &self,
+        id: &LayerId,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<Applied> {
+        let store = self.store()?;
+        store.home.check_writable()?;
+        let options = ApplyOptions {
+            whiteouts: Whiteouts::Remove,
+            limits: limits.clone(),
+            owner_shift: store.owner_shift,
+            owners: node::is_root(),
+            ..ApplyOptions::default()
+        };
+        archive::apply(source, store.layer(id)?.as_fd(), tar_split, &options)
+            .during(|| format!("unpack layer {id}"))
+    }
+
+    fn sync(&self, id: &LayerId) -> Result<()> {
+        let store = self.store()?;
+        store.home.flush_tree(&store.layer(id)?)
+    }
+
+    fn remove(&self, id: &LayerId) -> Result<Removed> {
+        let store = self.store()?;
+        let discarded = store.home.state()?.discard(&store.layers, id.as_str());
+        discarded.during(|| format!("remove layer {id}")).map(|data| Removed(data.into_iter().collect()))
+    }
+
+    fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>> {
+        let store = self.store()?;
+        store.home.check_writable()?;
+        match store.layers.stat(id.as_str())? {
+            None => Ok(None),
+            Some(_) => store.home.state()?.quarantine(&store.layers, id.as_str(), reason).map(Some),
+        }
+    }
+
+    fn restore(&self, entry: &Quarantined) -> Result<()> {
+        let store = self.store()?;
+        store.home.state()?.restore(entry, &store.layers)
+    }
+
+    fn mount(&self, id: &LayerId, _kind: LayerKind, _mount_label: Option<&str>) -> Result<PathBuf> {
+        let store = self.store()?;
+        store.home.check_writable()?;
+        Ok(store.layer(id)?.path().to_owned())
+    }
+
+    fn unmount(&self, _id: &LayerId) -> Result<()> {
+        self.store()?.home.check_writable()
+    }
+
+    fn is_mounted(&self, _id: &LayerId) -> Result<bool> {
+        self.store().map(|_| false)
+    }
+
+    fn exists(&self, id: &LayerId) -> Result<bool> {
+        self.store()?.find(id).map(|layer| layer.is_some())
+    }
+
+    fn validate(&self, id: &LayerId, _parent: Option<&LayerId>) -> Result<()> {
+        self.store()?.layer(id).map(drop)
+    }
+
+    fn repair_lowers(&self, _id: &LayerId, _parent: Option<&LayerId>) -> Result<()> {
+        self.store().map(drop)
+    }
+
+    fn metadata(&self, id: &LayerId) -> Result<Metadata> {
+        let path = self.store()?.layer(id)?.path().to_string_lossy().into_owned();
+        Ok(vec![("MergedDir", path.clone()), ("UpperDir", path)])
+    }
+
+    fn mount_path(&self, id: &LayerId) -> PathBuf {
+        self.layers.join(id)
+    }
+
+    fn usage(&self, id: &LayerId) -> Result<Option<(PathBuf, Usage)>> {
+        let Some(layer) = self.store()?.find(id)? else { return Ok(None) };
+        Ok(Some((layer.path().to_owned(), layer.usage()?)))
+    }
+
+    fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
+        let layer = self.store()?.layer(id)?;
+        archive::rebuild(tar_split, layer.as_fd(), out).during(|| format!("export layer {id}"))
+    }
+
+    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict> {
+        let layer = self.store()?.layer(id)?;
+        archive::verify(tar_split, layer.as_fd()).during(|| format!("verify layer {id}"))
+    }
+
+    fn layers(&self) -> Result<Vec<LayerId>> {
+        let entries = self.store()?.layers.entries()?;
+        let dirs = entries.iter().filter(|entry| entry.kind == FileKind::Dir);
+        Ok(dirs.filter_map(|entry| LayerId::new(entry.name.to_str()?).ok()).collect())
+    }
+
+    fn quarantined(&self) -> Result<Vec<Quarantined>> {
+        self.store()?.home.quarantined()
+    }
+
+    fn status(&self) -> Result<DriverStatus> {
+        let backing_fs = self.store()?.backing_fs.unwrap_or("unknown");
+        Ok(DriverStatus {
+            driver_name: self.name().to_owned(),
+            backing_fs: backing_fs.to_owned(),
+            status: format!("Backing Filesystem: {backing_fs}\n"),
+        })
+    }
+
+    fn clean_up(&self) -> Result<()> {
+        drop(self.open.write().take());
+        Ok(())
+    }
+}
+
+impl Store {
+    fn open(home: &Path, layers: &Path, driver: &DriverOptions) -> Result<Store> {
+        let dir = if driver.read_only {
+            Dir::open(home)?
+        } else {
+            drop(Dir::create_all(layers, HOME_MODE)?);
+            Dir::open(home)?
+        };
+        let layers = dir.open_dir(LAYERS)?;
+        let backing_fs = filesystem_name(dir.as_fd())?;
+        let home = Home::open(dir, driver.durability, driver.read_only)?;
+        Ok(Store { home, layers, owner_shift: driver.owner_shift, backing_fs })
+    }
+
+    fn create(&self, layer: &NewLayer<'_>) -> Result<()> {
+        let id = layer.id;
+        if self.layers.stat(id.as_str())?.is_some() {
+            let reason = "data without a record were in the way of a new layer of this id";
+            let aside = self.home.state()?.quarantine(&self.layers, id.as_str(), reason)?;
+            log::warn!("layer {id}: left-over data moved to {}", aside.path.display());
+        }
+        let staged = self.home.stage()?;
+        match layer.parent {
+            Some(parent) => {
+                drop(self.layer(parent).during(|| "parent layer")?);
+                self.layers.copy_tree(parent.as_str(), staged.dir(), TREE)?;
+                self.home.flush_tree(staged.dir())?;
+            }
+            None => {
+                let tree = staged.dir().create_dir(TREE, ROOT_MODE)?;
+                if let Some(shift) = self.owner_shift {
+                    std::os::unix::fs::fchown(&tree, Some(shift.uid), Some(shift.gid))
+                        .during(|| "change owner of a new layer")?;
+                }
+                self.home.flush(&tree)?;
+            }
+        }
+        staged.publish_part(TREE, &self.layers, id.as_str())
+    }
+
+    fn layer(&self, id: &LayerId) -> Result<Dir> {
+        self.find(id)?.ok_or_else(|| {
+            Error::not_found(format!("layer {id}: no such layer in {}", self.layers.path().display()))
+        })
+    }
+
+    fn find(&self, id: &LayerId) -> Result<Option<Dir>> {
+        match self.layers.open_dir(id.as_str()) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.context(format!("open layer {id}"))),
+        }
+    }
+}
+
+fn refuse_storage_options(layer: &NewLayer<'_>) -> Result<()> {
+    match (layer.storage_options.first(), layer.kind) {
+        (None, _) => Ok(()),
+        (Some((key, _)), LayerKind::ReadOnly) => {
+            Err(Error::invalid(format!("storage option {key}: an image layer takes no storage options")))
+        }
+        (Some((key, _)), LayerKind::ReadWrite) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("storage option {key}: vfs has no storage options"),
+        )),
+    }
+}

@@ -7,6 +7,7 @@
 pub mod fs;
 pub mod lock;
 pub mod mount;
+pub mod node;
 pub mod xattr;
 
 /// Folders and file systems for tests, shared with the integration tests.

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Making, removing and putting aside layers.
+//!
+//! A layer is built in the staging directory and renamed to its place, so after a power cut it is absent or whole. Its
+//! short name in `l/` is made before (at worst it dangles, and is swept at the next start) and removed after the layer
+//! is gone from the home, so that no layer is ever there that others cannot resolve.
+
+use crate::driver::home::Staged;
+use crate::driver::{LayerKind, NewLayer, Removed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::LayerId;
+use crate::persist::Quarantined;
+use crate::sys::fs::{Dir, random_hex};
+
+use super::layout::{self, DIFF, EMPTY, LINK, LOWER, LinkName, MERGED, WORK};
+use super::{Overlay, quota};
+
+impl Overlay {
+    pub(super) fn create(&self, layer: &NewLayer<'_>) -> Result<()> {
+        self.home.check_writable()?;
+        let id = layer.id;
+        if layout::is_reserved(id.as_str()) {
+            return Err(Error::invalid(format!("layer id {id} is reserved")));
+        }
+        let size = quota::requested_size(layer, self.quota.is_some(), self.options.default_size)?;
+        let context = |error: Error| error.context(format!("create layer {id}"));
+        let lowers = layer.parent.map(|parent| self.lowers_on(parent)).transpose().map_err(context)?;
+        if let Some(lowers) = &lowers {
+            // An image layer is mounted with its own content as one more lower layer.
+            let own = usize::from(layer.kind == LayerKind::ReadOnly);
+            layout::check_depth(lowers.len() + own).map_err(context)?;
+        }
+        self.put_aside_leftover(id).map_err(context)?;
+
+        let staged = self.home.stage().map_err(context)?;
+        let kept = self.kept_links.lock().get(id).cloned();
+        let link = match &kept {
+            Some(link) => link.clone(),
+            None => self.new_link(id).map_err(context)?,
+        };
+        let made = (|| {
+            let dir = staged.dir();
+            self.shift_owner(dir)?;
+            if let (Some(quota), Some(size)) = (&self.quota, size) {
+                // Before anything is made below, so that it inherits the project.
+                quota.limit(dir, size)?;
+            }
+            self.fill(&staged, &link, lowers.as_deref())?;
+            self.home.flush(&self.links)?;
+            staged.publish(self.home.dir(), id.as_str())
+        })();
+        match made {
+            Ok(()) => {
+                self.kept_links.lock().remove(id);
+                Ok(())
+            }
+            Err(error) => {
+                if kept.is_none() {
+                    self.sweep_link(&link);
+                }
+                Err(context(error))
+            }
+        }
+    }
+
+    fn fill(&self, staged: &Staged<'_>, link: &LinkName, lowers: Option<&[LinkName]>) -> Result<()> {
+        let dir = staged.dir();
+        self.shift_owner(&dir.create_dir(DIFF, layout::DIFF_MODE)?)?;
+        staged.write(LINK, link.as_str(), layout::FILE_MODE)?;
+        self.shift_owner(&dir.create_dir(WORK, layout::PRIVATE_MODE)?)?;
+        self.shift_owner(&dir.create_dir(MERGED, layout::PRIVATE_MODE)?)?;
+        match lowers {
+            Some(lowers) => staged.write(LOWER, &layout::format_lower(lowers), layout::FILE_MODE),
+            // Belongs to the caller even for a user namespace, as in the reference.
+            None => dir.create_dir(EMPTY, layout::PRIVATE_MODE).map(drop),
+        }
+    }
+
+    /// Makes a new short name for a layer.
+    pub(super) fn new_link(&self, id: &LayerId) -> Result<LinkName> {
+        loop {
+            let text = random_hex(LinkName::LEN)?;
+            let link = LinkName::parse(&text).ok_or_else(|| {
+                Error::new(ErrorKind::Os(libc::EIO), format!("random name {text:?} is not hex"))
+            })?;
+            match self.links.symlink(&layout::link_target(id), link.as_str()) {
+                Ok(()) => return Ok(link),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Directory of an existing layer.
+    pub(super) fn layer(&self, id: &LayerId) -> Result<Dir> {
+        self.find_layer(id)?.ok_or_else(|| {
+            Error::not_found(format!("layer {id}: no such layer in {}", self.home.dir().path().display()))
+        })
+    }
+
+    /// Directory of a layer, if there is one.
+    pub(super) fn find_layer(&self, id: &LayerId) -> Result<Option<Dir>> {
+        if layout::is_reserved(id.as_str()) {
+            return Ok(None);
+        }
+        match self.home.dir().open_dir(id.as_str()) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.context(format!("open layer {id}"))),
+        }
+    }
+
+    /// No record knows a layer of this id, so whatever lies there is somebody's data without a name.
+    fn put_aside_leftover(&self, id: &LayerId) -> Result<()> {
+        if self.home.dir().stat(id.as_str())?.is_some() {
+            let aside =
+                self.put_aside(id, "data without a record were in the way of a new layer of this id")?;
+            log::warn!("layer {id}: left-over data moved to {}", aside.path.display());
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, id: &LayerId) -> Result<Removed> {
+        let state = self.home.state()?;
+        let context = |error: Error| error.context(format!("remove layer {id}"));
+        if layout::is_reserved(id.as_str()) {
+            return Ok(Removed(Vec::new()));
+        }
+        self.release(id).map_err(context)?;
+        let link = self.find_link(id).map_err(context)?;
+        let discarded = state.discard(self.home.dir(), id.as_str()).map_err(context)?;
+        let kept = self.kept_links.lock().remove(id);
+        if let Some(link) = link.or(kept) {
+            self.sweep_link(&link);
+        }
+        Ok(Removed(discarded.into_iter().collect()))
+    }
+
+    pub(super) fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>> {
+        self.home.check_writable()?;
+        if layout::is_reserved(id.as_str()) || self.home.dir().stat(id.as_str())?.is_none() {
+            return Ok(None);
+        }
+        self.put_aside(id, reason).map(Some).map_err(|error| error.context(format!("quarantine layer {id}")))
+    }
+
+    fn put_aside(&self, id: &LayerId, reason: &str) -> Result<Quarantined> {
+        self.release(id)?;
+        let link = self.find_link(id)?;
+        let aside = self.home.state()?.quarantine(self.home.dir(), id.as_str(), reason)?;
+        if let Some(link) = link {
+            // Children know this layer by that name: a new layer of this id takes it again.
+            self.kept_links.lock().insert(id.clone(), link);
+        }
+        Ok(aside)
+    }
+
+    pub(super) fn restore(&self, entry: &Quarantined) -> Result<()> {
+        let state = self.home.state()?;
+        let id = LayerId::new(&entry.name)?;
+        let context = |error: Error| error.context(format!("restore layer {id}"));
+        state.restore(entry, self.home.dir()).map_err(context)?;
+        self.kept_links.lock().remove(&id);
+        self.ensure_link(&id, &self.layer(&id)?).map(drop).map_err(context)
+    }
+
+    /// Removes a short name that resolves to nothing; best effort, the next start does it again.
+    pub(super) fn sweep_link(&self, link: &LinkName) {
+        if let Err(error) = self.links.remove_file(link.as_str()) {
+            log::warn!("remove link {link}: {}", error.report());
+        }
+    }
+}

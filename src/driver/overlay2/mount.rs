@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Mounting and unmounting layers.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::driver::LayerKind;
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::LayerId;
+use crate::sys::fs::{Dir, filesystem_name};
+use crate::sys::mount::{self, MountMethod};
+
+use super::Overlay;
+use super::layout::{DIFF, EMPTY, LinkName, MERGED, WORK};
+
+/// Most mounts stacked on one directory that are taken away at once.
+const MAX_STACKED: usize = 64;
+
+/// What is mounted on a layer's mount point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounted {
+    Nothing,
+    Overlay,
+    SomethingElse,
+}
+
+impl Overlay {
+    pub(super) fn mount_path(&self, id: &LayerId) -> PathBuf {
+        self.home.dir().path().join(id).join(MERGED)
+    }
+
+    pub(super) fn mount(&self, id: &LayerId, kind: LayerKind, label: Option<&str>) -> Result<PathBuf> {
+        self.home.check_writable()?;
+        let layer = self.layer(id)?;
+        let context = |error: Error| error.context(format!("mount layer {id}"));
+        match self.mounted(id).map_err(context)? {
+            Mounted::Overlay => return Ok(self.mount_path(id)),
+            Mounted::SomethingElse => {
+                let what = format!("something else is mounted on {}", self.mount_path(id).display());
+                return Err(context(Error::new(ErrorKind::InUse, what)));
+            }
+            Mounted::Nothing => {}
+        }
+        self.ensure_own_dirs(&layer).map_err(context)?;
+        let overlay = self.overlay_of(id, &layer, kind, label).map_err(context)?;
+        mount::mount_overlay(&overlay, &Path::new(id.as_str()).join(MERGED), MountMethod::Auto)
+            .map_err(context)?;
+        Ok(self.mount_path(id))
+    }
+
+    /// What to mount: a container's layer is the upper directory; an image layer lies read-only on what is below it,
+    /// so that looking into it leaves nothing on it.
+    fn overlay_of(
+        &self,
+        id: &LayerId,
+        layer: &Dir,
+        kind: LayerKind,
+        label: Option<&str>,
+    ) -> Result<mount::Overlay<'_>> {
+        let own = Path::new(id.as_str());
+        let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
+            Some(lowers) => lowers.iter().map(LinkName::path).collect(),
+            None => {
+                self.ensure_empty(layer)?;
+                vec![own.join(EMPTY)]
+            }
+        };
+        let (mut upper, mut work) = (None, None);
+        match kind {
+            LayerKind::ReadWrite => {
+                upper = Some(own.join(DIFF));
+                work = Some(own.join(WORK));
+            }
+            // With `empty` below, a base layer has the two lower directories that the kernel asks for.
+            LayerKind::ReadOnly => lowers.insert(0, own.join(DIFF)),
+        }
+        Ok(mount::Overlay {
+            home: self.home.dir(),
+            lowers,
+            upper,
+            work,
+            options: self.options.mount_options.clone(),
+            label: label.filter(|label| !label.is_empty()).map(str::to_owned),
+        })
+    }
+
+    fn mounted(&self, id: &LayerId) -> Result<Mounted> {
+        let Some(layer) = self.find_layer(id)? else { return Ok(Mounted::Nothing) };
+        if layer.stat(MERGED)?.is_none() || !mount::is_mount_point(layer.as_fd(), Path::new(MERGED))? {
+            return Ok(Mounted::Nothing);
+        }
+        let root = layer.open_dir(MERGED)?;
+        Ok(match filesystem_name(root.as_fd())? {
+            Some("overlayfs") => Mounted::Overlay,
+            _ => Mounted::SomethingElse,
+        })
+    }
+
+    pub(super) fn is_mounted(&self, id: &LayerId) -> Result<bool> {
+        Ok(self.mounted(id)? != Mounted::Nothing)
+    }
+
+    pub(super) fn unmount(&self, id: &LayerId) -> Result<()> {
+        self.home.check_writable()?;
+        for _ in 0..MAX_STACKED {
+            if !self.is_mounted(id)? {
+                return Ok(());
+            }
+            mount::unmount(&self.mount_path(id))
+                .map_err(|error| error.context(format!("unmount layer {id}")))?;
+        }
+        Ok(())
+    }
+
+    /// Unmounts a layer that is about to be moved away; fails with `InUse` while it is mounted.
+    pub(super) fn release(&self, id: &LayerId) -> Result<()> {
+        self.unmount(id)?;
+        if self.is_mounted(id)? {
+            let what = format!("{} is still mounted", self.mount_path(id).display());
+            return Err(Error::new(ErrorKind::InUse, what));
+        }
+        Ok(())
+    }
+}

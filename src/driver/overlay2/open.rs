@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Opening and closing the driver: what the kernel and the file system have to offer, the home's mount, left-overs.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::driver::DriverOptions;
+use crate::driver::home::Home;
+use crate::driver::options::OverlayOptions;
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::sys::fs::{Dir, filesystem_name};
+use crate::sys::mount::{self, MountMethod};
+use crate::sys::node;
+
+use super::Overlay;
+use super::layout::{BACKING_DEVICE, DIFF, EMPTY, LINKS, MERGED, PRIVATE_MODE, WORK};
+use super::quota::{NOT_SUPPORTED, ProjectQuota};
+
+/// File systems that the reference refuses.
+const REFUSED: [&str; 4] = ["aufs", "zfs", "overlayfs", "ecryptfs"];
+/// File systems that are known to carry an upper directory; others are tried out.
+const KNOWN_GOOD: [&str; 5] = ["extfs", "xfs", "btrfs", "f2fs", "tmpfs"];
+
+impl Overlay {
+    pub(super) fn open(path: &Path, driver: &DriverOptions) -> Result<Overlay> {
+        let options = OverlayOptions::parse(&driver.options)?;
+        if driver.read_only {
+            return Overlay::open_read_only(path, driver, options);
+        }
+        if !mount::overlay_supported()? {
+            return Err(Error::new(ErrorKind::Unsupported, "this kernel has no overlay file system"));
+        }
+        // Sets the mode of `l` and of what is made, and leaves the mode of an existing home alone.
+        drop(Dir::create_all(&path.join(LINKS), PRIVATE_MODE)?);
+        let parent = Dir::open(path.parent().unwrap_or(path))?;
+        let backing_fs = filesystem_name(parent.as_fd())?;
+        if let Some(name) = backing_fs.filter(|name| REFUSED.contains(name)) {
+            let what = format!("overlay layers cannot lie on {name} ({}); use ext4 or xfs", path.display());
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
+        let bound = if options.skip_mount_home { None } else { BoundHome::bind(path, &parent)? };
+
+        // Only now: descriptors from before the bind are on the other side of a mount.
+        let dir = Dir::open(path)?;
+        let device = parent.stat(home_name(path)?)?.map_or(0, |stat| stat.device);
+        if matches!(backing_fs, Some("extfs" | "xfs"))
+            && let Err(error) = node::ensure_block_device(&dir, BACKING_DEVICE, 0o600, device)
+        {
+            log::debug!("no {BACKING_DEVICE}: {}", error.report());
+        }
+        let quota = ProjectQuota::detect(&dir, backing_fs);
+        if quota.is_none() && options.default_size.is_some() {
+            return Err(Error::new(ErrorKind::Unsupported, NOT_SUPPORTED));
+        }
+        let links = dir.open_dir(LINKS)?;
+        let overlay = Overlay {
+            home: Home::open(dir, driver.durability, false)?,
+            links,
+            options,
+            quota,
+            owner_shift: driver.owner_shift,
+            backing_fs,
+            kept_links: Mutex::default(),
+            _bound: bound,
+        };
+        overlay.shift_owner(overlay.home.dir())?;
+        overlay.shift_owner(&overlay.links)?;
+        overlay.try_out()?;
+        overlay.sweep_links()?;
+        Ok(overlay)
+    }
+
+    fn open_read_only(path: &Path, driver: &DriverOptions, options: OverlayOptions) -> Result<Overlay> {
+        let dir = Dir::open(path)?;
+        let backing_fs = filesystem_name(dir.as_fd())?;
+        let links = dir.open_dir(LINKS)?;
+        Ok(Overlay {
+            home: Home::open(dir, driver.durability, true)?,
+            links,
+            options,
+            quota: None,
+            owner_shift: driver.owner_shift,
+            backing_fs,
+            kept_links: Mutex::default(),
+            _bound: None,
+        })
+    }
+
+    /// Finds out whether the file system can carry layers, where its name alone does not say so.
+    fn try_out(&self) -> Result<()> {
+        let staged = self.home.stage()?;
+        let dir = staged.dir();
+        for name in [DIFF, EMPTY, WORK, MERGED] {
+            dir.create_dir(name, PRIVATE_MODE)?;
+        }
+        let place = self.home.dir().path().display();
+        if !node::reports_file_types(dir)? {
+            let what = format!(
+                "the file system of {place} does not tell the types of files in a directory (d_type)"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, what));
+        }
+        if self.backing_fs.is_some_and(|name| KNOWN_GOOD.contains(&name)) {
+            return Ok(());
+        }
+        let trial = mount::Overlay {
+            home: dir,
+            lowers: vec![EMPTY.into()],
+            upper: Some(DIFF.into()),
+            work: Some(WORK.into()),
+            options: Vec::new(),
+            label: None,
+        };
+        mount::mount_overlay(&trial, Path::new(MERGED), MountMethod::Auto)
+            .map_err(|error| error.with_kind(ErrorKind::Unsupported))
+            .during(|| format!("the file system of {place} does not carry overlay layers"))?;
+        mount::unmount(&dir.path().join(MERGED)).map(drop)
+    }
+
+    /// Gives a directory to the owner of the user namespace, if there is one.
+    pub(super) fn shift_owner(&self, dir: &Dir) -> Result<()> {
+        match self.owner_shift {
+            None => Ok(()),
+            Some(shift) => std::os::unix::fs::fchown(dir, Some(shift.uid), Some(shift.gid))
+                .during(|| format!("change owner of {}", dir.path().display())),
+        }
+    }
+}
+
+fn home_name(path: &Path) -> Result<&std::ffi::OsStr> {
+    path.file_name().ok_or_else(|| Error::invalid(format!("{} names no directory", path.display())))
+}
+
+/// The home, bound on itself. Dropping it takes the mount away, unless something is open or mounted below it: the
+/// mounts of running containers stay.
+#[derive(Debug)]
+pub(super) struct BoundHome(PathBuf);
+
+impl BoundHome {
+    /// Binds the home on itself unless it is a mount point already. A home that is its own bind mount was left so by
+    /// an earlier process and is ours now (`Some`); a file system that the operator mounted there is not.
+    fn bind(path: &Path, parent: &Dir) -> Result<Option<BoundHome>> {
+        let was_mounted = mount::is_mount_point(parent.as_fd(), Path::new(home_name(path)?))?;
+        mount::bind_private(path)?;
+        let device = |of: &Path| std::fs::metadata(of).map(|metadata| metadata.dev());
+        let ours = !was_mounted
+            || device(path).during(|| "look at the home")?
+                == device(parent.path()).during(|| "look above the home")?;
+        Ok(ours.then(|| BoundHome(path.to_owned())))
+    }
+}
+
+impl Drop for BoundHome {
+    fn drop(&mut self) {
+        match node::unmount_idle(&self.0) {
+            Ok(true) => {}
+            Ok(false) => log::info!("{} stays mounted: it is in use", self.0.display()),
+            Err(error) => log::warn!("unmount {}: {}", self.0.display(), error.report()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Sizes of container layers: what the storage options ask for, and the place where a project quota is set.
+
+use crate::driver::{LayerKind, NewLayer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::fs::Dir;
+use crate::units::Bytes;
+
+/// What the reference says when a size is asked for and the file system cannot limit it; shown to people.
+pub(super) const NOT_SUPPORTED: &str =
+    "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option";
+
+/// The smallest limit, one block.
+const SMALLEST: u64 = 4096;
+
+/// Project quota of the file system below the home.
+///
+/// TODO(no project quota yet: `detect` finds none, so this type has no value and every size is refused)
+#[derive(Debug)]
+pub(super) enum ProjectQuota {}
+
+impl ProjectQuota {
+    /// Looks whether the file system accounts and enforces project quotas.
+    pub(super) fn detect(_home: &Dir, _backing_fs: Option<&str>) -> Option<ProjectQuota> {
+        None
+    }
+
+    /// Limits a new, empty layer directory; what is made below it afterwards is counted.
+    pub(super) fn limit(&self, _layer: &Dir, _size: Bytes) -> Result<()> {
+        match *self {}
+    }
+}
+
+/// The limit that a new layer gets, by its storage options and the configured default.
+pub(super) fn requested_size(
+    layer: &NewLayer<'_>,
+    supported: bool,
+    default: Option<Bytes>,
+) -> Result<Option<Bytes>> {
+    if layer.kind == LayerKind::ReadOnly {
+        return match layer.storage_options.first() {
+            None => Ok(None),
+            Some((key, _)) => {
+                Err(Error::invalid(format!("storage option {key}: an image layer takes no storage options")))
+            }
+        };
+    }
+    if !supported {
+        return match layer.storage_options {
+            [] => Ok(None),
+            _ => Err(Error::new(ErrorKind::Unsupported, NOT_SUPPORTED)),
+        };
+    }
+    // Only the first option counts: a key before `size` is refused, keys after it are never looked at.
+    let Some((key, value)) = layer.storage_options.first() else {
+        return Ok(default);
+    };
+    if !key.eq_ignore_ascii_case("size") {
+        return Err(Error::invalid(format!("Unknown storage option: {key}")));
+    }
+    match Bytes::parse(value)? {
+        Bytes(0) => Ok(default),
+        Bytes(size) if size < SMALLEST => {
+            Err(Error::invalid(format!("Illegal storage quota size {size}, {SMALLEST} at least")))
+        }
+        size => Ok(Some(size)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::LayerId;
+
+    fn ask(
+        kind: LayerKind,
+        options: &[(&str, &str)],
+        supported: bool,
+        default: Option<Bytes>,
+    ) -> Result<Option<Bytes>> {
+        let id = LayerId::new("abc").unwrap();
+        let options: Vec<_> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let layer = NewLayer { id: &id, parent: None, kind, storage_options: &options, mount_label: None };
+        requested_size(&layer, supported, default)
+    }
+
+    #[test]
+    fn without_project_quota_every_option_is_refused_in_the_words_of_the_reference() {
+        use LayerKind::{ReadOnly, ReadWrite};
+        assert_eq!(ask(ReadWrite, &[], false, None).unwrap(), None);
+        assert_eq!(ask(ReadOnly, &[], false, None).unwrap(), None);
+        for options in [[("size", "10G")], [("size", "x")], [("foo", "1")]] {
+            let error = ask(ReadWrite, &options, false, None).unwrap_err();
+            assert_eq!(
+                error.report(),
+                "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
+            );
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            for supported in [false, true] {
+                let error = ask(ReadOnly, &options, supported, None).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            }
+        }
+    }
+
+    #[test]
+    fn with_project_quota_the_first_option_decides() {
+        let default = Some(Bytes(1 << 30));
+        let rw = |options: &[(&str, &str)]| ask(LayerKind::ReadWrite, options, true, default);
+        assert_eq!(rw(&[]).unwrap(), default);
+        assert_eq!(rw(&[("size", "0")]).unwrap(), default);
+        assert_eq!(rw(&[("SIZE", "4096")]).unwrap(), Some(Bytes(4096)));
+        assert_eq!(rw(&[("size", "10G"), ("foo", "1")]).unwrap(), Some(Bytes(10 << 30)));
+        assert_eq!(ask(LayerKind::ReadOnly, &[], true, default).unwrap(), None);
+        let table = [
+            (vec![("foo", "1"), ("size", "1G")], "Unknown storage option: foo"),
+            (vec![("size", "4095")], "Illegal storage quota size 4095, 4096 at least"),
+            (vec![("size", "1")], "Illegal storage quota size 1, 4096 at least"),
+            (vec![("size", "x")], "invalid size: 'x': it does not start with a digit"),
+        ];
+        for (options, message) in table {
+            let error = rw(&options).unwrap_err();
+            assert_eq!(error.report(), message);
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+    }
+}

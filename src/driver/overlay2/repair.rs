@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Short names and lower layers: reading them, and rebuilding what was lost and can be derived.
+//!
+//! Nothing is ever deleted here but a name in `l/` that resolves to nothing.
+
+use std::collections::HashSet;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::LayerId;
+use crate::sys::fs::{Dir, FileKind};
+
+use super::Overlay;
+use super::layout::{self, DIFF, EMPTY, LINK, LOWER, LinkName, MERGED, WORK};
+
+impl Overlay {
+    pub(super) fn exists(&self, id: &LayerId) -> Result<bool> {
+        let Some(layer) = self.find_layer(id)? else { return Ok(false) };
+        if !has_dir(&layer, DIFF)? {
+            return Ok(false);
+        }
+        self.ensure_link(id, &layer)?;
+        self.ensure_own_dirs(&layer)?;
+        if layer.stat(LOWER)?.is_none() {
+            self.ensure_empty(&layer)?;
+        }
+        Ok(true)
+    }
+
+    pub(super) fn validate(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
+        let layer = self.layer(id)?;
+        let context = |error: Error| error.context(format!("layer {id}"));
+        if !has_dir(&layer, DIFF)? {
+            return Err(context(Error::corrupt("its directory diff is missing")));
+        }
+        self.ensure_link(id, &layer).map_err(context)?;
+        self.ensure_own_dirs(&layer).map_err(context)?;
+        self.ensure_lowers(&layer, parent).map_err(context)
+    }
+
+    pub(super) fn repair_lowers(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
+        let Some(layer) = self.find_layer(id)? else { return Ok(()) };
+        self.ensure_lowers(&layer, parent).map_err(|error| error.context(format!("layer {id}")))
+    }
+
+    /// The lower layers of a new layer on `parent`: the parent, then what is below the parent.
+    pub(super) fn lowers_on(&self, parent: &LayerId) -> Result<Vec<LinkName>> {
+        let layer = self.layer(parent).map_err(|error| error.context("parent layer"))?;
+        let context = |error: Error| error.context(format!("parent layer {parent}"));
+        let mut lowers = vec![self.ensure_link(parent, &layer).map_err(context)?];
+        lowers.extend(read_lower(&layer).map_err(context)?.unwrap_or_default());
+        Ok(lowers)
+    }
+
+    /// The lower layers of a layer, each of which is there; `None` for a base layer.
+    pub(super) fn resolved_lowers(&self, layer: &Dir) -> Result<Option<Vec<LinkName>>> {
+        let Some(lowers) = read_lower(layer)? else { return Ok(None) };
+        let mut relinked = self.home.is_read_only();
+        for lower in &lowers {
+            if self.resolve(lower)?.is_some() {
+                continue;
+            }
+            if !relinked {
+                self.rebuild_links()?;
+                relinked = true;
+            }
+            if self.resolve(lower)?.is_none() {
+                return Err(Error::corrupt(format!("lower layer {lower} is missing")));
+            }
+        }
+        Ok(Some(lowers))
+    }
+
+    /// The layer that a short name leads to, if that layer is there.
+    pub(super) fn resolve(&self, link: &LinkName) -> Result<Option<LayerId>> {
+        let Some(id) = self.link_owner(link)? else { return Ok(None) };
+        let Some(layer) = self.find_layer(&id)? else { return Ok(None) };
+        Ok(has_dir(&layer, DIFF)?.then_some(id))
+    }
+
+    /// The layer that a short name names, there or not.
+    fn link_owner(&self, link: &LinkName) -> Result<Option<LayerId>> {
+        match self.links.stat(link.as_str())? {
+            Some(stat) if stat.kind == FileKind::Symlink => {
+                Ok(layout::layer_of_target(&self.links.read_link(link.as_str())?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes sure that the layer has a short name and that it leads to the layer.
+    pub(super) fn ensure_link(&self, id: &LayerId, layer: &Dir) -> Result<LinkName> {
+        let Some(link) = read_link_name(layer)? else {
+            // Children know the layer by its old name, so look for that before making a new one.
+            let link = match self.link_to(id)? {
+                Some(link) => link,
+                None if self.home.is_read_only() => return Err(Error::corrupt("it has no short name")),
+                None => self.new_link(id)?,
+            };
+            if !self.home.is_read_only() {
+                log::warn!("layer {id}: file link was lost, its name {link} is written again");
+                self.home.flush(&self.links)?;
+                self.home.replace(layer, LINK, link.as_str(), layout::FILE_MODE)?;
+            }
+            return Ok(link);
+        };
+        if self.link_owner(&link)?.as_ref() == Some(id) || self.home.is_read_only() {
+            return Ok(link);
+        }
+        if let Some(other) = self.resolve(&link)? {
+            return Err(Error::corrupt(format!("its short name {link} leads to layer {other}")));
+        }
+        log::warn!("layer {id}: lost link {link} is made again");
+        self.links.remove_file(link.as_str())?;
+        self.links.symlink(&layout::link_target(id), link.as_str())?;
+        self.home.flush(&self.links)?;
+        Ok(link)
+    }
+
+    /// The short name of a layer by its own file, or else by looking through all names.
+    pub(super) fn find_link(&self, id: &LayerId) -> Result<Option<LinkName>> {
+        let Some(layer) = self.find_layer(id)? else { return Ok(None) };
+        match read_link_name(&layer)? {
+            Some(link) if self.link_owner(&link)?.as_ref() == Some(id) => Ok(Some(link)),
+            _ => self.link_to(id),
+        }
+    }
+
+    fn link_to(&self, id: &LayerId) -> Result<Option<LinkName>> {
+        let mut names = Vec::new();
+        for link in self.all_links()? {
+            if self.link_owner(&link)?.as_ref() == Some(id) {
+                names.push(link);
+            }
+        }
+        // The reference leaves several behind when a layer is made again; each leads to the layer.
+        Ok(names.into_iter().min_by(|a, b| a.as_str().cmp(b.as_str())))
+    }
+
+    fn all_links(&self) -> Result<Vec<LinkName>> {
+        let entries = self.links.entries()?;
+        Ok(entries.iter().filter_map(|entry| LinkName::parse(entry.name.to_str()?)).collect())
+    }
+
+    /// Makes every lost name in `l/` again, from the layers' own `link` files.
+    fn rebuild_links(&self) -> Result<()> {
+        for id in self.layers()? {
+            let Some(layer) = self.find_layer(&id)? else { continue };
+            let Some(link) = read_link_name(&layer)? else { continue };
+            if self.links.stat(link.as_str())?.is_none() {
+                log::warn!("layer {id}: lost link {link} is made again");
+                self.links.symlink(&layout::link_target(&id), link.as_str())?;
+            }
+        }
+        self.home.flush(&self.links)
+    }
+
+    pub(super) fn ensure_own_dirs(&self, layer: &Dir) -> Result<()> {
+        for name in [WORK, MERGED] {
+            if layer.stat(name)?.is_none() && !self.home.is_read_only() {
+                self.shift_owner(&layer.create_dir(name, layout::PRIVATE_MODE)?)?;
+                self.home.flush(layer)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ensure_empty(&self, layer: &Dir) -> Result<()> {
+        if layer.stat(EMPTY)?.is_none() && !self.home.is_read_only() {
+            layer.create_dir(EMPTY, layout::PRIVATE_MODE)?;
+            self.home.flush(layer)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the file `lower` says what the record's parent says, and that all lower layers are there.
+    fn ensure_lowers(&self, layer: &Dir, parent: Option<&LayerId>) -> Result<()> {
+        let stored = match read_lower(layer) {
+            Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+            stored => stored,
+        };
+        let Some(parent) = parent else {
+            return match stored {
+                Ok(None) => self.ensure_empty(layer),
+                Ok(Some(_)) => Err(Error::corrupt("it has lower layers, but its record names no parent")),
+                Err(error) => Err(error),
+            };
+        };
+        if let Ok(Some(lowers)) = &stored {
+            if self.stand_on(lowers, parent)? {
+                return Ok(());
+            }
+            if !self.home.is_read_only() {
+                self.rebuild_links()?;
+                if self.stand_on(lowers, parent)? {
+                    return Ok(());
+                }
+            }
+        }
+        let lowers = self.lowers_on(parent).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.with_kind(ErrorKind::Corrupt),
+            _ => error,
+        })?;
+        if !self.stand_on(&lowers, parent)? {
+            return Err(Error::corrupt(format!("a layer below its parent {parent} is missing")));
+        }
+        if !self.home.is_read_only() {
+            log::warn!("{}: file lower is written again from parent {parent}", layer.path().display());
+            self.home.replace(layer, LOWER, &layout::format_lower(&lowers), layout::FILE_MODE)?;
+        }
+        Ok(())
+    }
+
+    /// Whether all of `lowers` are there and the first is `parent`; another layer there is a contradiction.
+    fn stand_on(&self, lowers: &[LinkName], parent: &LayerId) -> Result<bool> {
+        for (index, lower) in lowers.iter().enumerate() {
+            match self.resolve(lower)? {
+                None => return Ok(false),
+                Some(first) if index == 0 && first != *parent => {
+                    return Err(Error::corrupt(format!(
+                        "it stands on layer {first} by its file lower, but on {parent} by its record"
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(!lowers.is_empty())
+    }
+
+    /// Removes names in `l/` whose layer is gone, and keeps those that some layer still has below it: a new layer of
+    /// that id gets the name again, which heals its children.
+    pub(super) fn sweep_links(&self) -> Result<()> {
+        let mut dangling = Vec::new();
+        for link in self.all_links()? {
+            if let Some(id) = self.link_owner(&link)?
+                && self.home.dir().stat(id.as_str())?.is_none()
+            {
+                dangling.push((link, id));
+            }
+        }
+        if dangling.is_empty() {
+            return Ok(());
+        }
+        let mut needed = HashSet::new();
+        for id in self.layers()? {
+            if let Some(layer) = self.find_layer(&id)? {
+                needed.extend(read_lower(&layer).ok().flatten().unwrap_or_default());
+            }
+        }
+        for (link, id) in dangling {
+            if needed.contains(&link) {
+                self.kept_links.lock().insert(id, link);
+            } else {
+                self.sweep_link(&link);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_dir(dir: &Dir, name: &str) -> Result<bool> {
+    Ok(dir.stat(name)?.is_some_and(|stat| stat.kind == FileKind::Dir))
+}
+
+/// Content of a layer's `link` file; `None` when it is missing or no name.
+fn read_link_name(layer: &Dir) -> Result<Option<LinkName>> {
+    match layer.read(LINK, layout::MAX_FILE) {
+        Ok(content) => Ok(std::str::from_utf8(&content).ok().and_then(LinkName::parse)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::LimitExceeded) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Content of a layer's `lower` file; `None` when it has none, `Corrupt` when it says anything but short names.
+pub(super) fn read_lower(layer: &Dir) -> Result<Option<Vec<LinkName>>> {
+    let context = |error: Error| error.context("file lower");
+    match layer.read(LOWER, layout::MAX_FILE) {
+        Ok(content) => layout::parse_lower(&content).map(Some).map_err(context),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+            Err(context(error.with_kind(ErrorKind::Corrupt)))
+        }
+        Err(error) => Err(context(error)),
+    }
+}
