@@ -1,2 +1,32 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! The C ABI.
+//! The C ABI: shims that check arguments, call the core once and convert the result.
+//!
+//! | what | where |
+//! |---|---|
+//! | a panic, errno, the last error, the log | [`guard`] |
+//! | C to Rust | [`arg`], [`stream`] |
+//! | Rust to C, malloc-owned | [`cmem`], [`out`], [`free`] |
+//! | structs, and the check of their layouts | [`types`], [`layout`] |
+//! | what the process offers, and the log's callback | [`host`], [`logger`] |
+//! | the one process-wide store of each kind | [`global`] |
+//! | one family of functions each | [`layer_store`], [`image_store`], [`image_object`], [`storage`] |
+//!
+//! Rules of every function: each pointer is checked (NULL: EINVAL and the parameter's name; text that is not UTF-8:
+//! EILSEQ); outputs are written on success only and whole; errno is set on failure only and kept on success; what is
+//! given to C is malloc'ed, zeroed and deep; a panic becomes the failure value and latches the store it came from.
+
+pub(crate) mod arg;
+pub(crate) mod cmem;
+pub mod free;
+pub(crate) mod global;
+pub mod guard;
+pub mod host;
+pub mod image_object;
+pub mod image_store;
+pub mod layer_store;
+pub mod layout;
+pub mod logger;
+pub(crate) mod out;
+pub mod storage;
+pub(crate) mod stream;
+pub mod types;

@@ -1,0 +1,1408 @@
+/* SPDX-License-Identifier: MulanPSL-2.0 */
+/*
+ * isula-storage: crash-safe storage of images and layers for container engines.
+ *
+ * - Text is UTF-8 and ends with a NUL.
+ * - A pointer argument that must not be NULL gives EINVAL when it is; text that is not UTF-8 gives EILSEQ.
+ * - A call that fails returns -1, NULL, false or (size_t)-1 and sets errno; isula_storage_last_error() says what was
+ *   tried on which thing and why it failed. A call that succeeds leaves errno alone.
+ * - An internal error (a panic that was caught) gives EIO; the store takes no changes then until it is opened again.
+ * - Outputs are written on success only. What they point to is from malloc and belongs to the caller.
+ * - Any thread may call any function at any time, unless it says otherwise.
+ *
+ * ENABLE_REMOTE_LAYER_STORE    as in iSulad: two more members of struct storage_module_init_options. The library must
+ *                              be built with its feature remote-layer-store, and pthread_rwlock_t must be declared
+ *                              (POSIX 2001 or later)
+ *
+ * Generated from src/ffi by the build script: change that and run `make header`.
+ */
+
+#ifndef ISULA_STORAGE_H
+#define ISULA_STORAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+#include <pthread.h>
+#endif
+
+#include "isula_storage_types.h"
+
+/* C has the member `delete` of an image store; C++, where that is a keyword, has `delete_`. */
+#if !defined(__cplusplus)
+#define delete_ delete
+#endif
+
+/**
+ * Kind of isula_storage_clean_up_fn: a container's root file system is broken. iSulad's number.
+ */
+#define ISULA_STORAGE_BROKEN_ROOTFS 1
+
+/**
+ * Level of isula_storage_set_log: nothing is logged.
+ */
+#define ISULA_STORAGE_LOG_OFF 0
+
+/**
+ * Level: something failed that the caller may not learn otherwise.
+ */
+#define ISULA_STORAGE_LOG_ERROR 1
+
+/**
+ * Level: something was refused or put aside.
+ */
+#define ISULA_STORAGE_LOG_WARN 2
+
+/**
+ * Level: what the library does.
+ */
+#define ISULA_STORAGE_LOG_INFO 3
+
+/**
+ * Level: details.
+ */
+#define ISULA_STORAGE_LOG_DEBUG 4
+
+/**
+ * Level: everything.
+ */
+#define ISULA_STORAGE_LOG_TRACE 5
+
+/**
+ * A layer: a snapshot that belongs to the caller, freed by free_layer.
+ */
+struct layer {
+    /**
+     * Id.
+     */
+    char *id;
+    /**
+     * Id of the layer it stands on, or NULL.
+     */
+    char *parent;
+    /**
+     * Where it is or would be mounted, or NULL.
+     */
+    char *mount_point;
+    /**
+     * How often it is mounted.
+     */
+    int mount_count;
+    /**
+     * Digest of the compressed archive, or NULL.
+     */
+    char *compressed_digest;
+    /**
+     * Size of the compressed archive in bytes, 0 if not recorded.
+     */
+    int64_t compress_size;
+    /**
+     * Digest of the uncompressed archive, or NULL.
+     */
+    char *uncompressed_digest;
+    /**
+     * Sum of the sizes of the archive's entries in bytes.
+     */
+    int64_t uncompress_size;
+    /**
+     * A container's layer.
+     */
+    bool writable;
+};
+
+/**
+ * A list of layers that belongs to the caller.
+ */
+struct layer_list {
+    /**
+     * The layers.
+     */
+    struct layer **layers;
+    /**
+     * Their number.
+     */
+    size_t layers_len;
+};
+
+/**
+ * Options of a layer's creation that go to the driver.
+ */
+struct layer_store_mount_opts {
+    /**
+     * SELinux label, or NULL.
+     */
+    char *mount_label;
+    /**
+     * Storage options such as `size` (not mount options: the name is historical), or NULL.
+     */
+    json_map_string_string *mount_opts;
+};
+
+/**
+ * What a new layer is to be.
+ */
+struct layer_opts {
+    /**
+     * Id of the layer it stands on, or NULL.
+     */
+    char *parent;
+    /**
+     * Other names by which it is found.
+     */
+    char **names;
+    /**
+     * Their number.
+     */
+    size_t names_len;
+    /**
+     * A container's layer.
+     */
+    bool writable;
+    /**
+     * Digest of the uncompressed archive (`sha256:` and 64 hex digits), verified; or NULL.
+     */
+    char *uncompressed_digest;
+    /**
+     * Digest of the compressed archive, or NULL.
+     */
+    char *compressed_digest;
+    /**
+     * More options, or NULL.
+     */
+    struct layer_store_mount_opts *opts;
+};
+
+/**
+ * The record of an image, under the design documents' name.
+ */
+typedef storage_image image_storage_images;
+
+/**
+ * Shows the text of a failure to the person who asked.
+ */
+typedef void (*isula_storage_error_fn)(const char *message, void *userdata);
+
+/**
+ * Learns that something is left to clean up. `kind` 1: a container's root file system is broken, `id` is the container's.
+ */
+typedef void (*isula_storage_clean_up_fn)(int kind, const char *id, void *userdata);
+
+/**
+ * What the process offers. Members that are NULL, or beyond `size`, are looked up in the process under the names that
+ * iSulad gives them; what is found nowhere is done without.
+ */
+struct isula_storage_host {
+    /**
+     * sizeof(struct isula_storage_host) of the caller's header: later versions may add members.
+     */
+    size_t size;
+    /**
+     * Handed to the functions.
+     */
+    void *userdata;
+    /**
+     * Shows the text of each failing call, except "not found"; NULL: isulad_set_error_message.
+     */
+    isula_storage_error_fn set_error_message;
+    /**
+     * Root directory of the engine; NULL: conf_get_isulad_rootdir.
+     */
+    const char *root_dir;
+    /**
+     * Registry host that is not shown in image names, such as `docker.io`; NULL: get_hostname_to_strip.
+     */
+    const char *default_registry_host;
+    /**
+     * Shift of owners as `uid:gid:size`; NULL: conf_get_isulad_userns_remap.
+     */
+    const char *userns_remap;
+    /**
+     * Learns what is left to clean up; NULL: clean_module_fill_ctx.
+     */
+    isula_storage_clean_up_fn clean_up;
+};
+
+/**
+ * A point in time, under the design documents' name.
+ */
+typedef types_timestamp_t timestamp;
+
+/**
+ * An open image store: made by new_image_store, ended by free_image_store.
+ *
+ * The functions return 0, or -1 with errno set (exists: true or false). Outputs are written on success only. "id" and
+ * "name" may be an id, a name, a unique short id of at least three digits, or a digest reference. Any thread may call
+ * them at any time. A struct that new_image_store did not fill, or that was freed, gives EINVAL.
+ */
+struct image_store {
+    /**
+     * Makes an image and fills `image`, whose members belong to the caller (isula_storage_clear_image).
+     * `names`, `layer`, `metadata` and `searchable_digest` may be NULL; `id` NULL gives a random one; a
+     * `time` without seconds and nanoseconds is now.
+     */
+    int (*create)(const char *id,
+                  const char **names,
+                  size_t names_len,
+                  const char *layer,
+                  const char *metadata,
+                  timestamp time,
+                  const char *searchable_digest,
+                  struct image_store *image_store,
+                  image_storage_images *image);
+    /**
+     * Replaces the names of an image; names held by other images move. An empty list is refused.
+     */
+    int (*set_names)(const char *id, const char **names, size_t names_len, struct image_store *image_store);
+    /**
+     * Deletes an image; one that does not exist is fine.
+     */
+    int (*delete_)(const char *id, struct image_store *image_store);
+    /**
+     * Deletes all images.
+     */
+    int (*wipe)(struct image_store *image_store);
+    /**
+     * Sets when an image was loaded; `loaded` needs seconds.
+     */
+    int (*set_loaded_time)(const char *id, timestamp loaded, struct image_store *image_store);
+    /**
+     * Adds a name; held by another image, it moves.
+     */
+    int (*add_name)(const char *id, const char *name, struct image_store *image_store);
+    /**
+     * Writes every record whose memory is ahead of the disk, which only an earlier failure can cause.
+     */
+    int (*save)(const struct image_store *image_store);
+    /**
+     * Sets the free text of an image.
+     */
+    int (*set_metadata)(struct image_store *image_store, const char *id, const char *metadata);
+    /**
+     * Stores text under a key.
+     */
+    int (*set_big_data)(struct image_store *image_store, const char *id, const char *key, const char *data);
+    /**
+     * Whether an image of this id, name, short id or digest reference exists.
+     */
+    bool (*exists)(const char *id, const struct image_store *image_store);
+    /**
+     * Fills `image`, whose members belong to the caller (isula_storage_clear_image).
+     */
+    int (*get)(const char *id, const struct image_store *image_store, image_storage_images *image);
+    /**
+     * Gives the full id of an image, malloc'ed.
+     */
+    int (*lookup)(const char *name, const struct image_store *image_store, char **id);
+    /**
+     * Gives all images in one malloc'ed array (isula_storage_free_images).
+     */
+    int (*images)(const struct image_store *image_store, image_storage_images **images, size_t *len);
+    /**
+     * Gives the images with this digest in one malloc'ed array (isula_storage_free_images); without any it
+     * fails with ENOENT.
+     */
+    int (*by_digest)(const struct image_store *image_store,
+                     const char *digest,
+                     image_storage_images **images,
+                     size_t *len);
+    /**
+     * Reads the directory again.
+     */
+    int (*load)(struct image_store *image_store);
+    /**
+     * Gives the free text of an image, malloc'ed; NULL when it has none.
+     */
+    int (*metadata)(const struct image_store *image_store, const char *id, char **metadata);
+    /**
+     * Gives what is stored under a key, malloc'ed, with a NUL behind it.
+     */
+    int (*big_data)(const struct image_store *image_store, const char *id, const char *key, char **bigdata);
+    /**
+     * Gives the size in bytes of what is stored under a key.
+     */
+    int (*big_data_size)(const struct image_store *image_store,
+                         const char *id,
+                         const char *key,
+                         int64_t *big_data_size);
+    /**
+     * Gives the digest of what is stored under a key, malloc'ed.
+     */
+    int (*big_data_digest)(const struct image_store *image_store,
+                           const char *id,
+                           const char *key,
+                           char **big_data_digest);
+    /**
+     * Gives all keys in a malloc'ed array (isula_storage_free_strings); NULL and 0 when there are none.
+     */
+    int (*big_data_names)(const struct image_store *image_store,
+                          const char *id,
+                          char ***big_data_names,
+                          size_t *big_data_names_len);
+    /**
+     * Private: says that new_image_store filled this struct.
+     */
+    uint64_t magic;
+    /**
+     * Private: which store it is; not an address.
+     */
+    void *handle;
+};
+
+/**
+ * An image store, under the design documents' name.
+ */
+typedef struct image_store image_store_t;
+
+/**
+ * How to open the stores.
+ */
+struct storage_module_init_options {
+    /**
+     * Directory of what is lost at a reboot: mount state.
+     */
+    char *storage_run_root;
+    /**
+     * Directory of everything else.
+     */
+    char *storage_root;
+    /**
+     * `overlay`, `overlay2` (both keep their data in `overlay`), `vfs`.
+     */
+    char *driver_name;
+    /**
+     * `key=value` options of the driver.
+     */
+    char **driver_opts;
+    /**
+     * Their number.
+     */
+    size_t driver_opts_len;
+    /**
+     * Check the content of all layers at start.
+     */
+    bool integration_check;
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+    /**
+     * Layers may come from a remote directory.
+     */
+    bool enable_remote_layer;
+#endif
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+    /**
+     * Lock that the caller shares with the refresh of remote layers.
+     */
+    pthread_rwlock_t *remote_lock;
+#endif
+};
+
+/**
+ * Where a field of a struct is in the built library.
+ */
+struct isula_storage_layout_entry {
+    /**
+     * The struct, as C spells it: `struct layer`, `storage_image`.
+     */
+    const char *structure;
+    /**
+     * The field, or NULL for the struct itself.
+     */
+    const char *field;
+    /**
+     * Offset of the field in bytes, 0 for the struct itself.
+     */
+    size_t offset;
+    /**
+     * Size of the field or of the struct in bytes.
+     */
+    size_t size;
+};
+
+/**
+ * Takes one line of the log, without a newline. `message` is valid during the call only.
+ */
+typedef void (*isula_storage_log_fn)(int level, const char *message, void *userdata);
+
+/**
+ * A list of container root file systems that belongs to the caller.
+ */
+struct rootfs_list {
+    /**
+     * The root file systems.
+     */
+    storage_rootfs **rootfs;
+    /**
+     * Their number.
+     */
+    size_t rootfs_len;
+};
+
+/**
+ * What the storage facade is given to make an image.
+ */
+struct storage_img_create_options {
+    /**
+     * When it was made, or NULL.
+     */
+    types_timestamp_t *create_time;
+    /**
+     * Digest by which it is searched, or NULL.
+     */
+    char *digest;
+};
+
+/**
+ * What the storage facade is given to make a layer.
+ */
+struct storage_layer_create_opts {
+    /**
+     * Id of the layer it stands on, or NULL.
+     */
+    const char *parent;
+    /**
+     * Digest of the uncompressed archive.
+     */
+    const char *uncompress_digest;
+    /**
+     * Digest of the compressed archive.
+     */
+    const char *compressed_digest;
+    /**
+     * Path of the archive.
+     */
+    const char *layer_data_path;
+    /**
+     * A container's layer.
+     */
+    bool writable;
+    /**
+     * Storage options such as `size`, or NULL.
+     */
+    json_map_string_string *storage_opts;
+};
+
+/**
+ * What the storage facade is given to make a layer, under iSulad's name.
+ */
+typedef struct storage_layer_create_opts storage_layer_create_opts_t;
+
+/**
+ * A range of user or group ids.
+ */
+struct id_map {
+    /**
+     * First id in the container.
+     */
+    int container_id;
+    /**
+     * First id on the host.
+     */
+    int host_id;
+    /**
+     * Number of ids.
+     */
+    int size;
+};
+
+/**
+ * How ids of a container map to the host.
+ */
+struct id_mapping_options {
+    /**
+     * User ids are the host's.
+     */
+    bool host_uid_mapping;
+    /**
+     * Group ids are the host's.
+     */
+    bool host_gid_mapping;
+    /**
+     * Ranges of user ids.
+     */
+    struct id_map *uid_map;
+    /**
+     * Their number.
+     */
+    size_t uid_map_len;
+    /**
+     * Ranges of group ids.
+     */
+    struct id_map *gid_map;
+    /**
+     * Their number.
+     */
+    size_t gid_map_len;
+};
+
+/**
+ * What a new container root file system is to be.
+ */
+struct storage_rootfs_options {
+    /**
+     * How ids map.
+     */
+    struct id_mapping_options id_mapping_opts;
+    /**
+     * SELinux labels.
+     */
+    char **label_opts;
+    /**
+     * Their number.
+     */
+    size_t label_opts_len;
+    /**
+     * Mount options.
+     */
+    char **mount_opts;
+    /**
+     * Their number.
+     */
+    size_t mount_opts_len;
+};
+
+/**
+ * What a driver says of itself.
+ */
+struct graphdriver_status {
+    /**
+     * Name.
+     */
+    char *driver_name;
+    /**
+     * File system below it.
+     */
+    char *backing_fs;
+    /**
+     * Lines `Name: value`.
+     */
+    char *status;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Frees a text that this library returned.
+ *
+ * @param text taken; may be NULL
+ *
+ * # Safety
+ * `text` must come from this library, or be malloc'ed, and not be used afterwards.
+ */
+void isula_storage_free_string(char *text);
+
+/**
+ * Frees an array of texts that this library returned.
+ *
+ * @param texts taken; may be NULL
+ * @param len number of texts
+ *
+ * # Safety
+ * `texts` must be malloc'ed with `len` malloc'ed texts and not be used afterwards.
+ */
+void isula_storage_free_strings(char **texts, size_t len);
+
+/**
+ * Frees a layer.
+ *
+ * @param layer taken; may be NULL
+ *
+ * # Safety
+ * `layer` and its members must be malloc'ed, as this library returns them, and not be used afterwards.
+ */
+void free_layer(struct layer *layer);
+
+/**
+ * Frees a list of layers, the layers and the struct itself: for a malloc'ed list. See isula_storage_clear_layer_list.
+ *
+ * @param list taken; may be NULL
+ *
+ * # Safety
+ * `list` and its members must be malloc'ed, as this library returns them, and not be used afterwards.
+ */
+void free_layer_list(struct layer_list *list);
+
+/**
+ * Frees the layers in a list and empties it; the struct stays: for a list on the stack.
+ *
+ * @param list borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `list` must be as this library returns them.
+ */
+void isula_storage_clear_layer_list(struct layer_list *list);
+
+/**
+ * Frees the options of a layer's creation and all their members.
+ *
+ * @param opts taken; may be NULL
+ *
+ * # Safety
+ * `opts` and its members must be malloc'ed and not be used afterwards.
+ */
+void free_layer_opts(struct layer_opts *opts);
+
+/**
+ * Frees driver options of a layer's creation and all their members.
+ *
+ * @param opts taken; may be NULL
+ *
+ * # Safety
+ * `opts` and its members must be malloc'ed and not be used afterwards.
+ */
+void free_layer_store_mount_opts(struct layer_store_mount_opts *opts);
+
+/**
+ * Frees the members of an image record and zeroes it; the struct stays: for one that the caller provided.
+ *
+ * @param image borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `image` must be as this library returns them.
+ */
+void isula_storage_clear_image(image_storage_images *image);
+
+/**
+ * Frees an array of image records, as `images` and `by_digest` of an image store return it.
+ *
+ * @param images taken; may be NULL
+ * @param len number of records
+ *
+ * # Safety
+ * `images` must be one malloc'ed array of `len` records as this library returns them, not used afterwards.
+ */
+void isula_storage_free_images(image_storage_images *images, size_t len);
+
+/**
+ * Frees an image; libisula's free_imagetool_image does the same.
+ *
+ * @param image taken; may be NULL
+ *
+ * # Safety
+ * `image` must be as this library returns it and not be used afterwards.
+ */
+void isula_storage_free_imagetool_image(imagetool_image *image);
+
+/**
+ * Frees the summary of an image; libisula's free_imagetool_image_summary does the same.
+ *
+ * @param summary taken; may be NULL
+ *
+ * # Safety
+ * `summary` must be as this library returns it and not be used afterwards.
+ */
+void isula_storage_free_imagetool_image_summary(imagetool_image_summary *summary);
+
+/**
+ * Frees a list of summaries and the struct itself: for a malloc'ed list; libisula's free_imagetool_images_list does
+ * the same.
+ *
+ * @param list taken; may be NULL
+ *
+ * # Safety
+ * `list` must be malloc'ed with members as this library returns them, and not be used afterwards.
+ */
+void isula_storage_free_imagetool_images_list(imagetool_images_list *list);
+
+/**
+ * Frees the summaries in a list and empties it; the struct stays: for a list on the stack.
+ *
+ * @param list borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `list` must be as this library returns them.
+ */
+void isula_storage_clear_imagetool_images_list(imagetool_images_list *list);
+
+/**
+ * Frees usage of file systems and the struct itself: for a malloc'ed one; libisula's free_imagetool_fs_info does the
+ * same.
+ *
+ * @param info taken; may be NULL
+ *
+ * # Safety
+ * `info` must be malloc'ed with members as this library returns them, and not be used afterwards.
+ */
+void isula_storage_free_imagetool_fs_info(imagetool_fs_info *info);
+
+/**
+ * Frees the members of usage of file systems and zeroes it; the struct stays: for one on the stack.
+ *
+ * @param info borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `info` must be as this library returns them.
+ */
+void isula_storage_clear_imagetool_fs_info(imagetool_fs_info *info);
+
+/**
+ * Frees what a driver says of a layer; libisula's free_container_inspect_graph_driver does the same.
+ *
+ * @param driver taken; may be NULL
+ *
+ * # Safety
+ * `driver` must be as this library returns it and not be used afterwards.
+ */
+void isula_storage_free_graph_driver(container_inspect_graph_driver *driver);
+
+/**
+ * Text of the last failure of the calling thread: the function's name, what was tried on which thing, and why.
+ *
+ * @return text that stays valid until the next failing call of the same thread or its end; NULL when no call of this
+ * thread has failed. A call that succeeds does not change it: ask only after a failure. Do not free it.
+ */
+const char *isula_storage_last_error(void);
+
+/**
+ * Version of the library.
+ *
+ * @return text such as `0.1.0`; do not free it.
+ */
+const char *isula_storage_version(void);
+
+/**
+ * Says what the process offers. Stores that are open keep what they were opened with; the two functions count at once.
+ *
+ * @param host borrowed, copied during the call; its size member must be set
+ * @return 0, or -1 with errno EINVAL (host NULL, size too small, userns_remap malformed), EILSEQ (a text is not UTF-8);
+ * nothing changes on failure
+ *
+ * # Safety
+ * `host` must point to a struct of `host->size` bytes; its functions must be usable from any thread as long as the
+ * library is used.
+ */
+int isula_storage_set_host(const struct isula_storage_host *host);
+
+/**
+ * Opens an image store and fills the caller's struct with its functions.
+ *
+ * @param daemon true: the process owns the store until free_image_store, and another owner is refused; false: the
+ * store is locked for each change, and a change made by another process is seen at the next call
+ * @param readonly nothing is ever written, no lock is taken; functions that change something fail with EROFS. daemon
+ * does not matter then
+ * @param dir borrowed; the image directory itself; made if it is absent and readonly is false
+ * @param image_store out; ended by free_image_store
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, EBUSY (another process owns the store), ENOENT (readonly, and there
+ * is no directory), or what the system said
+ *
+ * Source: design documents of the image store, section 3.
+ *
+ * # Safety
+ * `dir` must be NULL or a string, `image_store` NULL or writable; what it held is not freed.
+ */
+int new_image_store(bool daemon,
+                    bool readonly,
+                    const char *dir,
+                    image_store_t *image_store);
+
+/**
+ * Closes an image store and zeroes the struct; what is on disk stays. Copies of the struct are closed as well.
+ *
+ * @param image_store borrowed; NULL, and one that is not open, are fine
+ *
+ * # Safety
+ * `image_store` must be NULL or point to readable memory of the size of the struct, writable if it is open.
+ */
+void free_image_store(image_store_t *image_store);
+
+/**
+ * Opens the process-wide image store in `<storage_root>/<driver>-images` and loads all images.
+ *
+ * @param opts borrowed; only storage_root and driver_name are read, both must be given
+ * @return 0, or -1 with errno EINVAL (NULL, unknown driver: the reference answers 0 and has no store), EEXIST (open
+ * already), EBUSY (another process owns the store), EILSEQ (a text is not UTF-8), or what the system said
+ *
+ * # Safety
+ * `opts` must be NULL or valid with the two members during the call.
+ */
+int image_store_init(struct storage_module_init_options *opts);
+
+/**
+ * Closes the process-wide image store; what is on disk stays. Closing twice is fine; image_store_init works again.
+ */
+void image_store_free(void);
+
+/**
+ * Makes an image record.
+ *
+ * @param id borrowed; one path component that does not start with a dot; NULL: 64 random hex digits
+ * @param names borrowed; duplicates are dropped, the rest sorted; may be NULL if names_len is 0
+ * @param names_len number of names
+ * @param layer borrowed; id of its top layer; may be NULL
+ * @param metadata borrowed; free text; may be NULL
+ * @param time borrowed; when it was made; NULL, or neither seconds nor nanoseconds: now
+ * @param searchable_digest borrowed; digest by which it is searched; may be NULL
+ * @return its id, malloc'ed, freed with free(); NULL with errno EINVAL (bad id, a name is NULL, nanoseconds without
+ * seconds), EILSEQ, EEXIST (the id, or a name, belongs to an image), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+char *image_store_create(const char *id,
+                         const char **names,
+                         size_t names_len,
+                         const char *layer,
+                         const char *metadata,
+                         const types_timestamp_t *time,
+                         const char *searchable_digest);
+
+/**
+ * Gives the full id of an image.
+ *
+ * @param id borrowed; id, name, unique short id of at least three hex digits, or digest reference, in this order; the
+ * same for every `id` below
+ * @return malloc'ed, freed with free(); NULL with errno EINVAL (NULL), EILSEQ, ENOENT (none, or several), ENODEV (not
+ * open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *image_store_lookup(const char *id);
+
+/**
+ * Whether an image exists.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @return true or false; false with errno EINVAL (NULL), EILSEQ, ENODEV (not open) if it could not be found out
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+bool image_store_exists(const char *id);
+
+/**
+ * Deletes an image record and its big data; its layers stay.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @return 0: deleted, or there was none; -1 with errno EINVAL (NULL), EILSEQ, ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int image_store_delete(const char *id);
+
+/**
+ * Stores text under a key.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param key borrowed; not empty, not `images.json`, `.` or `..`
+ * @param data borrowed; up to its NUL
+ * @return 0, or -1 with errno EINVAL (NULL, bad key), EILSEQ (id or key is not UTF-8), ENOENT (no such image), ENODEV
+ * (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+int image_store_set_big_data(const char *id,
+                             const char *key,
+                             const char *data);
+
+/**
+ * Adds a name; if another image has it, it moves.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param name borrowed
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+int image_store_add_name(const char *id,
+                         const char *name);
+
+/**
+ * Replaces the names of an image; names that other images have move.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param names borrowed; duplicates are dropped, the rest sorted
+ * @param names_len number of names, not 0
+ * @return 0, or -1 with errno EINVAL (NULL, no name), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the
+ * system said
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+int image_store_set_names(const char *id,
+                          const char **names,
+                          size_t names_len);
+
+/**
+ * Gives the names of an image.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param names out; malloc'ed, freed with isula_storage_free_strings; NULL when there are none
+ * @param names_len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string, the others NULL or writable.
+ */
+int image_store_get_names(const char *id, char ***names, size_t *names_len);
+
+/**
+ * Sets the free text of an image.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param metadata borrowed
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+int image_store_set_metadata(const char *id,
+                             const char *metadata);
+
+/**
+ * Sets when an image was loaded.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param time borrowed; its seconds must be given
+ * @return 0, or -1 with errno EINVAL (NULL, no seconds), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the
+ * system said
+ *
+ * # Safety
+ * `id` must be NULL or a string, `time` NULL or valid.
+ */
+int image_store_set_load_time(const char *id,
+                              const types_timestamp_t *time);
+
+/**
+ * Sets the size of an image.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param size in bytes
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int image_store_set_image_size(const char *id,
+                               uint64_t size);
+
+/**
+ * Gives an image with its config.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @return freed with isula_storage_free_imagetool_image; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (no such image, or
+ * it has no config), EUCLEAN (its config is damaged), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+imagetool_image *image_store_get_image(const char *id);
+
+/**
+ * Gives what lists show of an image.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @return freed with isula_storage_free_imagetool_image_summary; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (no such
+ * image), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+imagetool_image_summary *image_store_get_image_summary(const char *id);
+
+/**
+ * Gives what is stored under a key.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param key borrowed; not empty
+ * @return malloc'ed, with a NUL behind it, freed with free(); NULL with errno EINVAL (NULL, bad key), EILSEQ, ENOENT (no
+ * such image or key), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+char *image_store_big_data(const char *id,
+                           const char *key);
+
+/**
+ * Gives the size of what is stored under a key.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param key borrowed; not empty
+ * @return size in bytes, or -1 with errno EINVAL (NULL, bad key), EILSEQ, ENOENT (no such image or key), ENODEV (not
+ * open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+int64_t image_store_big_data_size(const char *id,
+                                  const char *key);
+
+/**
+ * Gives the digest of what is stored under a key.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param key borrowed; not empty
+ * @return `sha256:` and 64 hex digits, malloc'ed, freed with free(); NULL with errno EINVAL (NULL, bad key), EILSEQ,
+ * ENOENT (no such image or key), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+char *image_store_big_data_digest(const char *id,
+                                  const char *key);
+
+/**
+ * Gives the keys of all big data of an image, in order of insertion.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @param names out; malloc'ed, freed with isula_storage_free_strings; NULL when there are none
+ * @param names_len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string, the others NULL or writable.
+ */
+int image_store_big_data_names(const char *id, char ***names, size_t *names_len);
+
+/**
+ * Gives the free text of an image.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @return malloc'ed, freed with free(); NULL if it has none (errno is not set then), or with errno EINVAL (NULL),
+ * EILSEQ, ENOENT (no such image), ENODEV (not open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *image_store_metadata(const char *id);
+
+/**
+ * Gives the id of an image's top layer.
+ *
+ * @param id borrowed; as for image_store_lookup
+ * @return malloc'ed, freed with free(); NULL if it has none (errno is not set then), or with errno EINVAL (NULL),
+ * EILSEQ, ENOENT (no such image), ENODEV (not open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *image_store_top_layer(const char *id);
+
+/**
+ * Gives what lists show of all images, in order of creation.
+ *
+ * @param images_list out; not written when there are no images; freed with isula_storage_clear_imagetool_images_list,
+ * or isula_storage_free_imagetool_images_list if the struct itself is malloc'ed
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `images_list` must be NULL or writable; what it held is not freed.
+ */
+int image_store_get_all_images(imagetool_images_list *images_list);
+
+/**
+ * Gives the number of images.
+ *
+ * @return their number, or (size_t)-1 with errno ENODEV (not open)
+ */
+size_t image_store_get_images_number(void);
+
+/**
+ * Gives what the image directory holds: records and big data, not layers.
+ *
+ * @param fs_info out; one element with the time in nanoseconds since 1970, the directory, its apparent size in bytes and
+ * number of inodes; freed with isula_storage_clear_imagetool_fs_info
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (not open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `fs_info` must be NULL or writable; what it held is not freed.
+ */
+int image_store_get_fs_info(imagetool_fs_info *fs_info);
+
+/**
+ * Opens the process-wide layer store: its driver, what a crash left, all records.
+ *
+ * @param conf borrowed; storage_root, storage_run_root and driver_name must be given
+ * @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (open already), EBUSY (another process
+ * owns the store), EILSEQ (a text is not UTF-8), EOPNOTSUPP (the driver cannot work here), or what the system said
+ *
+ * Source: design document of the layer store, 3.1.
+ *
+ * # Safety
+ * `conf` must be NULL or valid with all its members during the call.
+ */
+int layer_store_init(const struct storage_module_init_options *conf);
+
+/**
+ * Closes the process-wide layer store: waits for creates that are under way, releases the driver. Layers stay
+ * mounted. Later calls fail with ENODEV until layer_store_init is called again; closing twice is fine.
+ */
+void layer_store_exit(void);
+
+/**
+ * Frees what layer_store_exit left in the reference; here layer_store_exit leaves nothing, so this is the same.
+ */
+void layer_store_cleanup(void);
+
+/**
+ * Does nothing: in the reference it takes the last layer out of a list that this library does not have.
+ */
+void remove_layer_list_tail(void);
+
+/**
+ * Makes a layer, from an archive if there is one. The new layer has one hold reference.
+ *
+ * @param id borrowed; 1-255 bytes, one path component that does not start with a dot
+ * @param opts borrowed; its uncompressed_digest, if given, is verified against the archive
+ * @param content borrowed; a stream of a layer archive (tar, plain or compressed by gzip, zstd, bzip2 or xz), read
+ * once, forward, to its end by its read function; context may be anything; close is not called; NULL: an empty layer
+ * @param new_id out, may be NULL; the id, malloc'ed, freed with free(); not written when the layer existed
+ * @return 0: made, or a layer of this id or name existed and gained a hold reference (nothing is read or compared);
+ * -1 with errno EINVAL (NULL, bad id, no read function), EILSEQ (a text is not UTF-8), ENOENT (no such parent), EEXIST
+ * (a name belongs to another layer), EBADMSG (not an archive, truncated, or another digest), EFBIG (a limit), ENODEV
+ * (not open), EIO (the read function failed without errno), or what the system said; nothing remains then
+ *
+ * Source: design document of the layer store, 3.3.
+ *
+ * # Safety
+ * All pointers must be valid during the call; `content` may be read from any thread, by one at a time.
+ */
+int layer_store_create(const char *id,
+                       const struct layer_opts *opts,
+                       const struct io_read_wrapper *content,
+                       char **new_id);
+
+/**
+ * Adds a hold reference to a layer. References live in memory only and are 0 after a restart.
+ *
+ * @param layer_id borrowed; an id, not a name
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int layer_inc_hold_refs(const char *layer_id);
+
+/**
+ * Drops a hold reference of a layer.
+ *
+ * @param layer_id borrowed; an id, not a name
+ * @return 0, or -1 with errno EINVAL (NULL, bad id, no reference is left), EILSEQ, ENOENT (no such layer), ENODEV (not
+ * open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int layer_dec_hold_refs(const char *layer_id);
+
+/**
+ * Gives the number of hold references of a layer.
+ *
+ * @param layer_id borrowed; an id, not a name
+ * @param ref_num out
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string, `ref_num` NULL or writable.
+ */
+int layer_get_hold_refs(const char *layer_id, int *ref_num);
+
+/**
+ * Deletes a layer; unmounts it first if it is mounted, whatever its hold references.
+ *
+ * @param id borrowed; an id or name
+ * @return 0: deleted, or there was none; -1 with errno EINVAL (NULL), EILSEQ, EBUSY (other layers stand on it), ENODEV
+ * (not open), or what the system said
+ *
+ * Source: design document of the layer store, 3.5.
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int layer_store_delete(const char *id);
+
+/**
+ * Whether a layer exists.
+ *
+ * @param id borrowed; an id or name
+ * @return true or false; false with errno EINVAL (NULL), EILSEQ, ENODEV (not open) if it could not be found out
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+bool layer_store_exists(const char *id);
+
+/**
+ * Gives all layers, in order of creation.
+ *
+ * @param resp out; its members belong to the caller: isula_storage_clear_layer_list, or free_layer_list if the struct
+ * itself is malloc'ed. Without layers the array is empty, not NULL
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `resp` must be NULL or writable; what it held is not freed.
+ */
+int layer_store_list(struct layer_list *resp);
+
+/**
+ * Gives the layers of which this is the compressed digest, in order of creation.
+ *
+ * @param digest borrowed; compared as text, with its `sha256:`
+ * @param resp out; as for layer_store_list
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `digest` must be NULL or a string, `resp` NULL or writable; what it held is not freed.
+ */
+int layer_store_by_compress_digest(const char *digest, struct layer_list *resp);
+
+/**
+ * Gives the layers of which this is the uncompressed digest, in order of creation.
+ *
+ * @param digest borrowed; compared as text, with its `sha256:`
+ * @param resp out; as for layer_store_list
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `digest` must be NULL or a string, `resp` NULL or writable; what it held is not freed.
+ */
+int layer_store_by_uncompress_digest(const char *digest, struct layer_list *resp);
+
+/**
+ * Gives a layer.
+ *
+ * @param name borrowed; an id or name, whole
+ * @return the layer, freed with free_layer; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (not
+ * open), ENOMEM
+ *
+ * # Safety
+ * `name` must be NULL or a string.
+ */
+struct layer *layer_store_lookup(const char *name);
+
+/**
+ * Mounts a layer, counting.
+ *
+ * @param id borrowed; an id or name
+ * @return the root of the mounted layer, malloc'ed, freed with free(); NULL with errno EINVAL (NULL), EILSEQ, ENOENT (no
+ * such layer), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *layer_store_mount(const char *id);
+
+/**
+ * Drops one mount of a layer, or all of them.
+ *
+ * @param id borrowed; an id or name; NULL is fine
+ * @param force drop all mounts, not one
+ * @return 0: done, or there was nothing to do (NULL, no such layer, not mounted); -1 with errno EILSEQ, ENODEV (not
+ * open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int layer_store_umount(const char *id,
+                       bool force);
+
+/**
+ * Rebuilds what a layer stands on if it is broken.
+ *
+ * @param id borrowed; an id or name
+ * @return 0: in order or repaired; -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such layer), EUCLEAN (cannot be
+ * repaired), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int layer_store_try_repair_lowers(const char *id);
+
+/**
+ * Gives what a layer itself holds, without the layers beneath it.
+ *
+ * @param layer_id borrowed; an id
+ * @param fs_info out; one element with the time in nanoseconds since 1970, the directory, its apparent size in bytes and
+ * number of inodes; freed with isula_storage_clear_imagetool_fs_info
+ * @return 0: given, or there is no such layer and nothing was written; -1 with errno EINVAL (NULL, bad id), EILSEQ,
+ * ENODEV (not open), ENOMEM, or what the system said
+ *
+ * Source: design document of the layer store, 3.10.
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string, `fs_info` NULL or writable; what it held is not freed.
+ */
+int layer_store_get_layer_fs_info(const char *layer_id,
+                                  imagetool_fs_info *fs_info);
+
+/**
+ * Gives where a layer's content is.
+ *
+ * @param id borrowed; an id
+ * @return freed with isula_storage_free_graph_driver; NULL with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such
+ * layer: the reference makes paths up), ENODEV (not open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+container_inspect_graph_driver *layer_store_get_metadata_by_layer_id(const char *id);
+
+/**
+ * Compares an image layer with what was read when it was made.
+ *
+ * @param id borrowed; an id or name
+ * @return 0: as it was, or a container's layer; 1: it differs (the log says where); -1 with errno EINVAL (NULL), EILSEQ,
+ * ENOENT (no such layer), ENODEV (not open), or what the system said: it could not be found out
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int layer_store_check(const char *id);
+
+/**
+ * Gives the layout of every struct as the library was built with it, to compare with the header that a program uses.
+ *
+ * @param len out; number of entries
+ * @return the table, which lives as long as the library: do not free it; NULL with errno EINVAL (NULL)
+ *
+ * # Safety
+ * `len` must be NULL or writable.
+ */
+const struct isula_storage_layout_entry *isula_storage_abi_layout(size_t *len);
+
+/**
+ * Sets where the log goes and how much of it.
+ *
+ * @param callback takes one line each, from any thread, also several at once; NULL: stderr
+ * @param userdata handed to the callback; borrowed until another callback is set and calls that are under way have
+ * returned; may be NULL
+ * @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE; at the start it is ISULA_STORAGE_LOG_ERROR
+ * @return 0, or -1 with errno EINVAL (unknown level; nothing changes)
+ *
+ * The callback may call this library.
+ *
+ * # Safety
+ * `callback` and `userdata` must be usable from any thread.
+ */
+int isula_storage_set_log(isula_storage_log_fn callback,
+                          void *userdata,
+                          int level);
+
+/**
+ * Gives the layers of which this is the compressed digest, from the process-wide layer store.
+ *
+ * @param digest borrowed; compared as text, with its `sha256:`
+ * @return freed with free_layer_list; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (the layer
+ * store is not open), ENOMEM
+ *
+ * # Safety
+ * `digest` must be NULL or a string.
+ */
+struct layer_list *storage_layers_get_by_compress_digest(const char *digest);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#if !defined(__cplusplus)
+#undef delete_
+#endif
+
+#endif /* ISULA_STORAGE_H */

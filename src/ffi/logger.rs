@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The log: a callback that the caller sets; without one, errors go to stderr.
+
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io::Write;
+use std::sync::Once;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::RwLock;
+
+use crate::error::{Error, Result};
+use crate::ffi::guard::guard;
+
+/// Level of isula_storage_set_log: nothing is logged.
+pub const ISULA_STORAGE_LOG_OFF: c_int = 0;
+/// Level: something failed that the caller may not learn otherwise.
+pub const ISULA_STORAGE_LOG_ERROR: c_int = 1;
+/// Level: something was refused or put aside.
+pub const ISULA_STORAGE_LOG_WARN: c_int = 2;
+/// Level: what the library does.
+pub const ISULA_STORAGE_LOG_INFO: c_int = 3;
+/// Level: details.
+pub const ISULA_STORAGE_LOG_DEBUG: c_int = 4;
+/// Level: everything.
+pub const ISULA_STORAGE_LOG_TRACE: c_int = 5;
+
+/// Takes one line of the log, without a newline. `message` is valid during the call only.
+#[allow(non_camel_case_types, reason = "a name of the C header")]
+pub type isula_storage_log_fn =
+    Option<unsafe extern "C" fn(level: c_int, message: *const c_char, userdata: *mut c_void)>;
+
+#[derive(Clone, Copy)]
+struct Sink {
+    callback: isula_storage_log_fn,
+    userdata: *mut c_void,
+    level: LevelFilter,
+}
+
+// SAFETY: the caller of `isula_storage_set_log` promises that callback and userdata may be used from any thread.
+unsafe impl Send for Sink {}
+// SAFETY: as above.
+unsafe impl Sync for Sink {}
+
+static SINK: RwLock<Sink> =
+    RwLock::new(Sink { callback: None, userdata: std::ptr::null_mut(), level: LevelFilter::Error });
+
+struct Logger;
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= SINK.read().level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        // Copied out: no lock is held while foreign code runs.
+        let sink = *SINK.read();
+        if record.level() > sink.level {
+            return;
+        }
+        let text = record.args().to_string();
+        match sink.callback {
+            Some(callback) => {
+                let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+                // SAFETY: the caller of `isula_storage_set_log` promises that the callback may be called with its userdata.
+                unsafe { callback(number(record.level()), text.as_ptr(), sink.userdata) }
+            }
+            // Nothing is left to be done when even stderr fails.
+            None => drop(writeln!(std::io::stderr(), "isula-storage: {text}")),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Becomes the process's logger, once, unless a Rust program has set its own.
+pub(crate) fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if log::set_logger(&Logger).is_ok() {
+            log::set_max_level(SINK.read().level);
+        }
+    });
+}
+
+fn number(level: Level) -> c_int {
+    match level {
+        Level::Error => ISULA_STORAGE_LOG_ERROR,
+        Level::Warn => ISULA_STORAGE_LOG_WARN,
+        Level::Info => ISULA_STORAGE_LOG_INFO,
+        Level::Debug => ISULA_STORAGE_LOG_DEBUG,
+        Level::Trace => ISULA_STORAGE_LOG_TRACE,
+    }
+}
+
+fn filter(level: c_int) -> Result<LevelFilter> {
+    Ok(match level {
+        ISULA_STORAGE_LOG_OFF => LevelFilter::Off,
+        ISULA_STORAGE_LOG_ERROR => LevelFilter::Error,
+        ISULA_STORAGE_LOG_WARN => LevelFilter::Warn,
+        ISULA_STORAGE_LOG_INFO => LevelFilter::Info,
+        ISULA_STORAGE_LOG_DEBUG => LevelFilter::Debug,
+        ISULA_STORAGE_LOG_TRACE => LevelFilter::Trace,
+        _ => return Err(Error::invalid(format!("level {level} is not between 0 and 5"))),
+    })
+}
+
+/// Sets where the log goes and how much of it.
+///
+/// @param callback takes one line each, from any thread, also several at once; NULL: stderr
+/// @param userdata handed to the callback; borrowed until another callback is set and calls that are under way have
+/// returned; may be NULL
+/// @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE; at the start it is ISULA_STORAGE_LOG_ERROR
+/// @return 0, or -1 with errno EINVAL (unknown level; nothing changes)
+///
+/// The callback may call this library.
+///
+/// # Safety
+/// `callback` and `userdata` must be usable from any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn isula_storage_set_log(
+    callback: isula_storage_log_fn,
+    userdata: *mut c_void,
+    level: c_int,
+) -> c_int {
+    guard("isula_storage_set_log", || {
+        let level = filter(level)?;
+        *SINK.write() = Sink { callback, userdata, level };
+        log::set_max_level(level);
+        Ok(0)
+    })
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! `repr(C)` mirrors of every struct that crosses the boundary, one noun a file. Their layouts are checked against
+//! `src/ffi/layout.def`, see [`crate::ffi::layout`].
+
+pub mod image;
+pub mod layer;
+pub mod libisula;
+pub mod rootfs;
+pub mod stream;
+pub mod time;
+
+pub use image::{CImageStore, CStorageImgCreateOptions, image_storage_images, image_store_t, timestamp};
+pub use layer::{
+    CGraphdriverStatus, CLayer, CLayerList, CLayerOpts, CLayerStoreMountOpts, CStorageLayerCreateOpts,
+    CStorageModuleInitOptions,
+};
+pub use libisula::*;
+pub use rootfs::{CIdMap, CIdMappingOptions, CRootfsList, CStorageRootfsOptions};
+pub use stream::{CIoReadWrapper, CIoWriteWrapper};
+pub use time::{CTimestamp, types_timestamp_t};
