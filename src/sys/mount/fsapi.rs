@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Overlays through `fsopen`, `fsconfig`, `fsmount`, `move_mount`.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MoveMountFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::sys::fs::Dir;
+use crate::sys::fs::at::proc_path;
+use crate::sys::mount::options::Options;
+use crate::sys::mount::{Overlay, legacy, name_below};
+
+/// Longest value that `fsconfig` takes as a string.
+const STRING_MAX: usize = 255;
+
+/// A message of the kernel is at most this long; several are read one by one.
+const MESSAGE_MAX: usize = 8192;
+
+/// How this kernel takes lower directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lowers {
+    /// One by one (Linux 6.7).
+    OneByOne,
+    /// All in one string, which is of no use beyond 255 bytes.
+    Joined,
+}
+
+/// `Unsupported` when this kernel cannot do it this way, whatever the reason; nothing is mounted then.
+pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> Result<()> {
+    let target = name_below(overlay.home.as_fd(), target).during(|| "open the mount point")?;
+    let mut context = Context::open()?;
+    let lowers = context.probe(overlay)?;
+    match lowers {
+        Lowers::OneByOne => {
+            for lower in &overlay.lowers {
+                context.set_directory("lowerdir+", overlay.home, lower, Links::Follow)?;
+            }
+        }
+        Lowers::Joined => context.set_string("lowerdir", &joined_lowers(overlay)?)?,
+    }
+    for (key, directory) in [("upperdir", &overlay.upper), ("workdir", &overlay.work)] {
+        if let Some(directory) = directory {
+            context.set_directory(key, overlay.home, directory, Links::Refuse)?;
+        }
+    }
+    for (key, value) in &options.overlay {
+        match value {
+            Some(value) => context.set_string(key, value.as_ref())?,
+            None => context.set_flag(key)?,
+        }
+    }
+    if let Some(label) = &overlay.label {
+        context.set_string("context", label.as_ref())?;
+    }
+    options.superblock.iter().try_for_each(|word| context.set_flag(word))?;
+    let created = fsconfig_create(context.fd.as_fd());
+    context.explain(created, || "create the overlay".to_owned())?;
+    let mounted = fsmount(context.fd.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options.attributes);
+    let mounted = context.explain(mounted, || "make a mount of the overlay".to_owned())?;
+    let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mounted, c"", &target, c"", by_descriptor).during(|| "attach the overlay")?;
+    // The mount point is covered now; the descriptor of the mount itself is what propagation is set on.
+    for flags in &options.propagation {
+        let path = proc_path(mounted.as_fd(), None);
+        if let Err(error) = rustix::mount::mount_change(path, *flags) {
+            let path = overlay.home.path();
+            log::warn!("set propagation of an overlay below {}: {error}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn joined_lowers(overlay: &Overlay<'_>) -> Result<std::ffi::OsString> {
+    let joined = legacy::joined_lowers(overlay, Some(overlay.home.path()));
+    if joined.len() > STRING_MAX {
+        let message = "this kernel takes many lower directories only through mount(2)";
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(joined)
+}
+
+/// Whether the last component may be a symbolic link that stays below the driver's home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// Lowers are named by the short links in `l/`.
+    Follow,
+    /// Nothing else is.
+    Refuse,
+}
+
+struct Context {
+    fd: OwnedFd,
+}
+
+impl Context {
+    fn open() -> Result<Context> {
+        match fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
+            Ok(fd) => Ok(Context { fd }),
+            Err(error @ (Errno::NOSYS | Errno::PERM)) => {
+                // Some seccomp filters answer EPERM for what they do not know; mount(2) will tell.
+                Err(Error::with_source(ErrorKind::Unsupported, "fsopen is not to be had", error))
+            }
+            Err(Errno::NODEV) => {
+                let message = "this kernel has no overlay file system";
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+            Err(error) => Err(error).during(|| "open an overlay context"),
+        }
+    }
+
+    /// Finds out how this kernel takes lowers, with a context of its own that is thrown away.
+    fn probe(&mut self, overlay: &Overlay<'_>) -> Result<Lowers> {
+        let Some(first) = overlay.lowers.first() else { return Err(Error::invalid("no lower directory")) };
+        // Before 6.5 overlayfs had no parser of its own for this interface: anything is taken and joined to one
+        // string, to fail when the overlay is created.
+        let trial = Context::open()?;
+        if fsconfig_set_flag(trial.fd.as_fd(), "isula_storage_probe").is_ok() {
+            return Ok(Lowers::Joined);
+        }
+        let mut trial = Context::open()?;
+        match trial.set_directory("lowerdir+", overlay.home, first, Links::Follow) {
+            Err(error)
+                if error.errno() == libc::EINVAL
+                    && error.report().to_ascii_lowercase().contains("unknown parameter") =>
+            {
+                Ok(Lowers::Joined)
+            }
+            // Whatever else is wrong with it will be said when it is set for good.
+            _ => Ok(Lowers::OneByOne),
+        }
+    }
+
+    fn set_flag(&mut self, key: &str) -> Result<()> {
+        let set = fsconfig_set_flag(self.fd.as_fd(), key);
+        self.explain(set, || format!("set mount option {key:?}"))
+    }
+
+    fn set_string(&mut self, key: &str, value: &OsStr) -> Result<()> {
+        let set = fsconfig_set_string(self.fd.as_fd(), key, value);
+        self.explain(set, || format!("set mount option {key:?} to {value:?}"))
+    }
+
+    /// Names a directory by its absolute path, which is what the mount table will show, if that fits; else by a
+    /// descriptor.
+    fn set_directory(&mut self, key: &str, home: &Dir, directory: &Path, links: Links) -> Result<()> {
+        let path = home.path().join(directory);
+        let escaped = match key {
+            "lowerdir+" => path.clone().into_os_string(),
+            // The kernel takes backslashes out of these two.
+            _ => legacy::escape(path.as_os_str(), b"\\"),
+        };
+        if escaped.len() <= STRING_MAX {
+            return self.set_string(key, &escaped);
+        }
+        let doing = || format!("set mount option {key:?} to {}", path.display());
+        let opened = open_below(home.as_fd(), directory, links).during(doing)?;
+        match fsconfig_set_fd(self.fd.as_fd(), key, &opened) {
+            // Overlays take descriptors since Linux 6.13.
+            Err(Errno::INVAL) => {
+                self.messages();
+                self.set_string(key, proc_path(opened.as_fd(), None).as_os_str()).during(doing)
+            }
+            other => self.explain(other, doing),
+        }
+    }
+
+    /// Puts what the kernel has to say into the error.
+    fn explain<T>(&self, result: rustix::io::Result<T>, doing: impl FnOnce() -> String) -> Result<T> {
+        result.map_err(|errno| {
+            let said = self.messages();
+            let error: Result<()> = Err(errno).during(doing);
+            match error {
+                Err(error) if said.is_empty() => error,
+                Err(error) => Error::new(error.kind(), format!("{} ({errno})", said.join("; ")))
+                    .context(error.to_string()),
+                Ok(()) => Error::new(ErrorKind::from_errno(errno.raw_os_error()), said.join("; ")),
+            }
+        })
+    }
+
+    /// Messages of the kernel since the last call, without their severity.
+    fn messages(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let mut buffer = vec![0u8; MESSAGE_MAX];
+        while let Ok(count) = rustix::io::read(&self.fd, &mut buffer) {
+            let text = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default()).trim().to_owned();
+            let text = match text.split_once(' ') {
+                Some(("e" | "w" | "i", rest)) => rest.to_owned(),
+                _ => text,
+            };
+            if text.is_empty() {
+                break;
+            }
+            said.push(text);
+        }
+        said
+    }
+}
+
+/// Opens a directory below `home` for reading, for the kernel takes no `O_PATH` descriptors here.
+fn open_below(home: BorrowedFd<'_>, path: &Path, links: Links) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    if links == Links::Refuse {
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
+    loop {
+        match openat2(home, path, flags, Mode::empty(), resolve) {
+            // A rename somewhere on the machine while `..` of a link was resolved.
+            Err(Errno::AGAIN) => {}
+            Err(Errno::NOSYS | Errno::PERM) => return openat(home, path, flags, Mode::empty()),
+            other => return other,
+        }
+    }
+}
