@@ -5,6 +5,24 @@
 //! [`rebuild`] gives the exact tar back from the tree and the tar-split stream. Every path is resolved from the
 //! layer's directory descriptor without following a symbolic link out of it.
 
+mod acl;
+mod apply;
+mod attributes;
+mod compression;
+mod crc;
+mod entry;
+mod header;
+mod pax;
+mod rebuild;
+mod remove;
+mod sparse;
+mod stream;
+mod tar_split;
+mod tree;
+mod unpack;
+mod verify;
+mod whiteout;
+
 use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 
@@ -128,7 +146,7 @@ pub fn apply(
     tar_split: &mut dyn Write,
     options: &ApplyOptions,
 ) -> Result<Applied> {
-    todo!()
+    apply::apply(source, target, tar_split, options)
 }
 
 /// Writes the exact uncompressed tar of a layer to `out`: headers and padding from the gzip-compressed tar-split
@@ -139,7 +157,7 @@ pub fn rebuild(
     layer: BorrowedFd<'_>,
     out: &mut dyn Write,
 ) -> Result<(Digest, Bytes)> {
-    todo!()
+    rebuild::rebuild(tar_split, layer, out)
 }
 
 /// What a comparison of a tree with its tar-split stream found.
@@ -155,16 +173,16 @@ pub enum Verdict {
 /// file. A file that occurs twice in the archive is compared with its last occurrence. Works on streams of the
 /// reference as well, which hold CRC lines only.
 pub fn verify(tar_split: &mut dyn Read, layer: BorrowedFd<'_>) -> Result<Verdict> {
-    todo!()
+    verify::verify(tar_split, layer)
 }
 
 /// The compression of a stream by its first bytes (at least 6 are needed to be sure; fewer are taken as they come).
 pub fn detect_compression(head: &[u8]) -> Compression {
-    todo!()
+    compression::detect(head)
 }
 
 /// Reads a stream decompressed, whatever of [`Compression`] it is. For callers that need the plain bytes of a small
 /// archive (image archives of the command line).
 pub fn decompressed<'a>(source: Box<dyn Read + Send + 'a>) -> Result<Box<dyn Read + Send + 'a>> {
-    todo!()
+    compression::decompressed(source)
 }

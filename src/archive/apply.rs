@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The one forward pass over a layer's stream.
+
+use std::io::{Read, Write};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
+
+use crate::archive::crc::Crc64;
+use crate::archive::entry::{Entry, Input, Kind, Reader};
+use crate::archive::pax::show;
+use crate::archive::sparse::Region;
+use crate::archive::stream::Stream;
+use crate::archive::tar_split::{self, Content};
+use crate::archive::unpack::Unpacker;
+use crate::archive::whiteout::{self, Meaning, clean};
+use crate::archive::{Applied, ApplyOptions};
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::units::Bytes;
+
+/// See [`crate::archive::apply`].
+pub(super) fn apply(
+    source: &mut dyn Read,
+    target: BorrowedFd<'_>,
+    tar_split: &mut dyn Write,
+    options: &ApplyOptions,
+) -> Result<Applied> {
+    let limits = &options.limits;
+    let mut pass = Pass {
+        reader: Reader::new(Stream::open(source, limits)?, limits),
+        split: tar_split::Writer::new(tar_split),
+        unpacker: Unpacker::new(target, options)?,
+        options,
+        path: Vec::new(),
+    };
+    let mut entry = Entry::default();
+    let mut entries = 0u64;
+    let mut content_size = 0u64;
+    while pass.reader.next(&mut entry)? {
+        entries += 1;
+        if entries > limits.entries {
+            let what = format!("the layer has more than {} entries", limits.entries);
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        content_size = content_size.saturating_add(entry.size);
+        pass.entry(&entry).during(|| format!("unpack {}", show(&entry.name)))?;
+    }
+    pass.end()?;
+    let Pass { reader, split, unpacker, .. } = pass;
+    unpacker.finish()?;
+    split.finish()?;
+    let summary = reader.into_input().finish()?;
+    Ok(Applied {
+        diff_id: summary.diff_id,
+        compressed_digest: summary.compressed_digest,
+        compressed_size: summary.compressed_size,
+        tar_size: summary.tar_size,
+        content_size: Bytes(content_size),
+        entries,
+        compression: summary.compression,
+    })
+}
+
+struct Pass<'a, I: Input, W: Write> {
+    reader: Reader<I>,
+    split: tar_split::Writer<W>,
+    unpacker: Unpacker<'a>,
+    options: &'a ApplyOptions,
+    path: Vec<u8>,
+}
+
+impl<I: Input, W: Write> Pass<'_, I, W> {
+    fn entry(&mut self, entry: &Entry) -> Result<()> {
+        self.headers()?;
+        let invalid = |what| Error::new(ErrorKind::InvalidData, what);
+        clean(&entry.name, &mut self.path).map_err(invalid)?;
+        match whiteout::meaning(&self.path, self.options.whiteouts).map_err(invalid)? {
+            Meaning::Root => {
+                self.unpacker.root(entry)?;
+                self.without_file(entry)
+            }
+            Meaning::Entry { parent, name } if entry.kind == Kind::File => {
+                let file = self.unpacker.start_file(parent, name)?;
+                let crc = copy_content(&mut self.reader, entry, &file)?;
+                self.unpacker.finish_file(&file, entry)?;
+                let content = Content { size: entry.size, crc, sparse: entry.sparse.as_deref() };
+                let content = (entry.size != 0).then_some(&content);
+                self.split.entry(&entry.name, content)
+            }
+            Meaning::Entry { parent, name } => {
+                self.unpacker.make_entry(parent, name, entry)?;
+                self.without_file(entry)
+            }
+            Meaning::Hidden { parent, name } => {
+                self.unpacker.hide(parent, name, entry)?;
+                self.without_file(entry)
+            }
+            Meaning::Opaque { parent } => {
+                self.unpacker.hide_all(parent)?;
+                self.without_file(entry)
+            }
+            Meaning::Skipped => self.without_file(entry),
+        }
+    }
+
+    /// An entry that leaves no content in the tree; what it has nevertheless goes to tar-split.
+    fn without_file(&mut self, entry: &Entry) -> Result<()> {
+        self.split.entry(&entry.name, None)?;
+        loop {
+            let bytes = self.reader.content()?;
+            let count = bytes.len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.split.segment(bytes)?;
+            self.reader.consume(count);
+        }
+    }
+
+    fn headers(&mut self) -> Result<()> {
+        self.split.segment(self.reader.raw())?;
+        self.reader.clear_raw();
+        Ok(())
+    }
+
+    /// Everything behind the last entry: the end of the archive, and what follows it. That is not looked at, as in
+    /// Docker, but it belongs to the digest and to the exact tar.
+    fn end(&mut self) -> Result<()> {
+        self.headers()?;
+        loop {
+            let bytes = self.reader.rest()?;
+            let count = bytes.len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.split.segment(bytes)?;
+            self.reader.consume(count);
+        }
+    }
+}
+
+/// Writes an entry's content to its file; gives the CRC of the file.
+fn copy_content<I: Input>(reader: &mut Reader<I>, entry: &Entry, file: &std::fs::File) -> Result<[u8; 8]> {
+    let mut crc = Crc64::new();
+    match &entry.sparse {
+        None => copy_region(reader, (0, entry.size), file, &mut crc)?,
+        Some(map) => {
+            let mut end = 0;
+            for (offset, length) in map {
+                crc.update_zeros(offset - end);
+                copy_region(reader, (*offset, *length), file, &mut crc)?;
+                end = offset + length;
+            }
+            crc.update_zeros(entry.size - end);
+            file.set_len(entry.size).during(|| format!("make a file of {} bytes", entry.size))?;
+        }
+    }
+    Ok(crc.finish())
+}
+
+fn copy_region<I: Input>(
+    reader: &mut Reader<I>,
+    (offset, length): Region,
+    file: &std::fs::File,
+    crc: &mut Crc64,
+) -> Result<()> {
+    let mut at = offset;
+    let mut rest = length;
+    while rest != 0 {
+        let bytes = reader.content()?;
+        let most = usize::try_from(rest).unwrap_or(usize::MAX).min(bytes.len());
+        let bytes = bytes.get(..most).unwrap_or_default();
+        if bytes.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidData, "the content is shorter than its map"));
+        }
+        file.write_all_at(bytes, at).during(|| "write")?;
+        crc.update(bytes);
+        reader.consume(most);
+        at += most as u64;
+        rest -= most as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Making what entries ask for below a layer's root.
+//!
+//! What stands in the way of an entry is removed first, as the reference does; a directory on a directory merges. A
+//! parent that no entry has named is made, 0755. Entries of one archive hide each other in no order: a whiteout and an
+//! entry of the same name leave the entry, and a directory hides the one below it then (OCI image specification: a
+//! whiteout only applies to layers below). A character device 0/0 in an archive is a whiteout spelt out: it can hide
+//! nothing that `.wh.` could not.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::archive::attributes;
+use crate::archive::entry::{Entry, Kind};
+use crate::archive::pax::show;
+use crate::archive::remove::{self, Spared};
+use crate::archive::tree::{self, Missing, Node, Tree, join};
+use crate::archive::whiteout::{clean, split};
+use crate::archive::{ApplyOptions, Whiteouts};
+use crate::error::{During, Error, ErrorKind, Result};
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// Permissions of the owner; a directory without them could not be filled without privileges.
+const OWNER_ALL: u32 = 0o700;
+
+/// Writes entries below a root.
+pub(super) struct Unpacker<'o> {
+    tree: Tree,
+    options: &'o ApplyOptions,
+    /// With [`Whiteouts::Remove`]: what this archive made.
+    made: Option<Spared>,
+    /// Without privileges: directories that get a mode without owner permissions in the end.
+    closed: BTreeMap<Box<[u8]>, Mode>,
+}
+
+fn invalid(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidData, what)
+}
+
+impl<'o> Unpacker<'o> {
+    pub(super) fn new(root: BorrowedFd<'_>, options: &'o ApplyOptions) -> Result<Self> {
+        let missing = match options.whiteouts {
+            Whiteouts::Overlay => Missing::MakeOverWhiteout,
+            Whiteouts::Remove | Whiteouts::Keep => Missing::Make,
+        };
+        Ok(Unpacker {
+            tree: Tree::open(root, missing)?,
+            options,
+            made: (options.whiteouts == Whiteouts::Remove).then(Spared::new),
+            closed: BTreeMap::new(),
+        })
+    }
+
+    /// An entry for the root itself: its owner, mode, times and attributes.
+    pub(super) fn root(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != Kind::Directory {
+            return Err(invalid("it would replace the root of the layer"));
+        }
+        let root = self.tree.dir(b"")?;
+        self.furnish_directory(&root, entry)
+    }
+
+    /// Makes a new file to be written to. [`Unpacker::finish_file`] completes it.
+    pub(super) fn start_file(&mut self, parent: &[u8], name: &[u8]) -> Result<File> {
+        let dir = self.tree.dir(parent)?;
+        let fd = self.make(&dir, name, |dir, name| {
+            rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600))
+        })?;
+        if dir.inherits() {
+            attributes::remove_acls(fd.as_fd())?;
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Owner, mode, attributes and times of a file whose content is complete.
+    pub(super) fn finish_file(&mut self, file: &File, entry: &Entry) -> Result<()> {
+        attributes::set(file.as_fd(), entry, self.options)?;
+        rustix::fs::futimens(file, &attributes::times(entry)).during(|| "set times")?;
+        self.note_open(file.as_fd())
+    }
+
+    /// Makes everything but regular files.
+    pub(super) fn make_entry(&mut self, parent: &[u8], name: &[u8], entry: &Entry) -> Result<()> {
+        let dir = self.tree.dir(parent)?;
+        match entry.kind {
+            Kind::File => return Err(invalid("a file is not made at once")),
+            Kind::Directory => return self.directory(&dir, name, entry),
+            Kind::HardLink => self.hard_link(&dir, name, entry)?,
+            Kind::Symlink => {
+                if entry.link.is_empty() {
+                    return Err(invalid("a symbolic link to nothing"));
+                }
+                self.make(&dir, name, |dir, name| rustix::fs::symlinkat(entry.link.as_slice(), dir, name))?;
+                attributes::set_special(&dir, name, entry, self.options, true)?;
+            }
+            Kind::CharDevice => self.device(&dir, name, entry, FileType::CharacterDevice)?,
+            Kind::BlockDevice => self.device(&dir, name, entry, FileType::BlockDevice)?,
+            Kind::Fifo => self.device(&dir, name, entry, FileType::Fifo)?,
+        }
+        self.note(&dir, name)
+    }
+
+    fn directory(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry) -> Result<()> {
+        let mode = Mode::from_raw_mode(OWNER_ALL);
+        let node = match rustix::fs::mkdirat(dir, name, mode) {
+            Ok(()) => self.open_made(dir, name)?,
+            Err(Errno::EXIST) => match self.tree.child(dir, name)? {
+                Some(node) => node,
+                None => {
+                    let hides = self.options.whiteouts == Whiteouts::Overlay && tree::is_whiteout(dir, name)?;
+                    self.replace(dir, name)?;
+                    rustix::fs::mkdirat(dir, name, mode).during(|| "make directory")?;
+                    let node = self.open_made(dir, name)?;
+                    if hides {
+                        attributes::set_opaque(&node)?;
+                    }
+                    node
+                }
+            },
+            Err(errno) => return Err(errno).during(|| "make directory"),
+        };
+        self.furnish_directory(&node, entry)
+    }
+
+    fn open_made(&mut self, dir: &Rc<Node>, name: &[u8]) -> Result<Rc<Node>> {
+        dir.touch();
+        let fd = rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()).during(|| "open directory")?;
+        if dir.inherits() {
+            attributes::remove_acls(fd.as_fd())?;
+        }
+        self.tree.keep(dir, name, fd)
+    }
+
+    fn furnish_directory(&mut self, node: &Rc<Node>, entry: &Entry) -> Result<()> {
+        attributes::set(node.as_fd(), entry, self.options)?;
+        let mode = attributes::mode(entry);
+        let open = Mode::from_raw_mode(OWNER_ALL);
+        if !self.options.owners && !mode.contains(open) {
+            rustix::fs::fchmod(node, mode.union(open)).during(|| "set mode")?;
+            self.closed.insert(node.path().into(), mode);
+        } else if !self.closed.is_empty() {
+            self.closed.remove(node.path());
+        }
+        if attributes::gives_default_acl(entry) {
+            node.set_inherits(true);
+        }
+        node.set_times(attributes::times(entry));
+        self.note_open(node.as_fd())
+    }
+
+    fn hard_link(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry) -> Result<()> {
+        let what = || format!("hard link to {}", show(&entry.link));
+        let mut target = Vec::new();
+        clean(&entry.link, &mut target).map_err(|problem| invalid(format!("{}: {problem}", what())))?;
+        let (target_parent, target_name) = split(&target);
+        if target_name.is_empty() {
+            return Err(invalid(format!("{}: a directory", what())));
+        }
+        let missing = || invalid(format!("{}: no such file in the layer", what()));
+        let target_dir = self.tree.existing(target_parent)?.ok_or_else(missing)?;
+        let link = || rustix::fs::linkat(&target_dir, target_name, dir, name, AtFlags::empty());
+        let made = match link() {
+            Err(Errno::EXIST) => {
+                if target_dir.path() == dir.path() && target_name == name {
+                    return Err(invalid(format!("{}: the link itself", what())));
+                }
+                self.replace(dir, name)?;
+                link()
+            }
+            made => made,
+        };
+        match made {
+            Ok(()) => {
+                dir.touch();
+                Ok(())
+            }
+            Err(Errno::NOENT) => Err(missing()),
+            Err(Errno::PERM) if self.tree.child(&target_dir, target_name)?.is_some() => {
+                Err(invalid(format!("{}: a directory", what())))
+            }
+            Err(errno) => Err(errno).during(what),
+        }
+    }
+
+    fn device(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, kind: FileType) -> Result<()> {
+        let device = device_number(entry.device)?;
+        let mode = attributes::mode(entry);
+        self.make(dir, name, |dir, name| rustix::fs::mknodat(dir, name, kind, mode, device))?;
+        attributes::set_special(dir, name, entry, self.options, false)
+    }
+
+    /// Hides `name` of the layers below.
+    pub(super) fn hide(&mut self, parent: &[u8], name: &[u8], entry: &Entry) -> Result<()> {
+        if let Some(made) = &self.made {
+            let Some(dir) = self.tree.existing(parent)? else { return Ok(()) };
+            self.tree.forget(&join(dir.path(), name))?;
+            remove::remove(dir.as_fd(), name, made).during(|| "remove what a whiteout hides")?;
+            dir.touch();
+            return Ok(());
+        }
+        let dir = self.tree.dir(parent)?;
+        match rustix::fs::mknodat(&dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            Ok(()) => {
+                dir.touch();
+                if let Some((uid, gid)) = attributes::owner(entry, self.options)? {
+                    rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                        .during(|| "set owner")?;
+                }
+                Ok(())
+            }
+            // This archive's own entry of that name hides the one below by being there.
+            Err(Errno::EXIST) => match self.tree.child(&dir, name)? {
+                Some(node) => attributes::set_opaque(&node),
+                None => Ok(()),
+            },
+            Err(errno) => Err(errno).during(|| "make whiteout"),
+        }
+    }
+
+    /// Hides everything in `parent` of the layers below.
+    pub(super) fn hide_all(&mut self, parent: &[u8]) -> Result<()> {
+        if let Some(made) = &self.made {
+            let Some(dir) = self.tree.existing(parent)? else { return Ok(()) };
+            self.tree.forget_below(dir.path())?;
+            remove::empty(dir.as_fd(), made).during(|| "remove what an opaque directory hides")?;
+            dir.touch();
+            return Ok(());
+        }
+        let dir = self.tree.dir(parent)?;
+        attributes::set_opaque(&dir)
+    }
+
+    /// Sets what had to wait for the last entry.
+    pub(super) fn finish(mut self) -> Result<()> {
+        // Deepest first: a closed directory cannot be passed.
+        for (path, mode) in std::mem::take(&mut self.closed).into_iter().rev() {
+            if let Some(node) = self.tree.existing(&path)? {
+                rustix::fs::fchmod(&node, mode).during(|| format!("set mode of {}", show(&path)))?;
+            }
+        }
+        self.tree.finish()
+    }
+
+    /// Makes something new, in place of what is there.
+    fn make<T>(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        make: impl Fn(&Node, &[u8]) -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        let made = match make(dir, name) {
+            Err(Errno::EXIST) => {
+                self.replace(dir, name)?;
+                make(dir, name)
+            }
+            made => made,
+        };
+        dir.touch();
+        made.during(|| "make it")
+    }
+
+    fn replace(&mut self, dir: &Rc<Node>, name: &[u8]) -> Result<()> {
+        self.tree.forget(&join(dir.path(), name))?;
+        remove::remove(dir.as_fd(), name, &Spared::new()).during(|| "remove what was there before")?;
+        dir.touch();
+        Ok(())
+    }
+
+    fn note(&mut self, dir: &Node, name: &[u8]) -> Result<()> {
+        if let Some(made) = &mut self.made {
+            let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).during(|| "stat")?;
+            made.insert(stat.st_ino);
+        }
+        Ok(())
+    }
+
+    fn note_open(&mut self, fd: BorrowedFd<'_>) -> Result<()> {
+        if let Some(made) = &mut self.made {
+            made.insert(rustix::fs::fstat(fd).during(|| "stat")?.st_ino);
+        }
+        Ok(())
+    }
+}
+
+/// What Linux can represent: 12 bits of major, 20 bits of minor number.
+fn device_number((major, minor): (u64, u64)) -> Result<Dev> {
+    let part = |value: u64, bits: u32| u32::try_from(value).ok().filter(|value| value >> bits == 0);
+    part(major, 12)
+        .zip(part(minor, 20))
+        .map(|(major, minor)| rustix::fs::makedev(major, minor))
+        .ok_or_else(|| invalid(format!("device number {major}:{minor} is out of range")))
+}

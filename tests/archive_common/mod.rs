@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What the tests of layer archives share: scratch directories, the tar tools that serve as oracles, and trees as
+//! comparable values.
+
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use isula_storage::archive::{self, Applied, ApplyOptions};
+use isula_storage::digest::Digest;
+use isula_storage::error::Result;
+
+/// Whether this process may make devices, owners and trusted attributes. Says so when it may not; on a build
+/// machine (`CI` is set) that is a failure.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "tests that need root were skipped");
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// A directory that goes away with its value: on memory where there is some (it takes every attribute), else
+/// where the system keeps temporary files.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let memory = Path::new("/dev/shm");
+        let builder = || {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix("isula-archive-");
+            builder
+        };
+        let dir = if memory.is_dir() { builder().tempdir_in(memory) } else { builder().tempdir() };
+        Scratch(dir.unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A new directory in it.
+    pub fn dir(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+}
+
+/// Runs a command that must succeed; gives what it wrote.
+pub fn run(program: &str, arguments: &[&OsStr], dir: &Path) -> Vec<u8> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(dir)
+        .env("LC_ALL", "C.UTF-8")
+        .env("TZ", "UTC")
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error} (is it installed?)"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The same for a shell script.
+pub fn shell(script: &str, dir: &Path) -> Vec<u8> {
+    run("bash", &["-euc".as_ref(), script.as_ref()], dir)
+}
+
+/// A file, a directory or something else as the archive should have left it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Node {
+    /// File type and permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: (i64, i64),
+    pub device: u64,
+    /// Names with the same inode, this one included, in order; for files.
+    pub links: Vec<PathBuf>,
+    /// Digest of a file's content with its length, or a link's target.
+    pub content: String,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:o} {}:{} {}.{:09} dev {:x} links {:?} {} xattrs",
+            self.mode, self.uid, self.gid, self.mtime.0, self.mtime.1, self.device, self.links, self.content
+        )?;
+        for (name, value) in &self.xattrs {
+            write!(f, " {}={}", name.escape_ascii(), value.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+pub type Tree = BTreeMap<PathBuf, Node>;
+
+/// The tree below `root`, the root itself under the empty path.
+pub fn tree(root: &Path) -> Tree {
+    let mut nodes = Tree::new();
+    let mut inodes: BTreeMap<(u64, u64), Vec<PathBuf>> = BTreeMap::new();
+    let mut todo = vec![PathBuf::new()];
+    while let Some(relative) = todo.pop() {
+        let path = if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
+        let meta = std::fs::symlink_metadata(&path).unwrap();
+        let kind = meta.mode() & 0o170_000;
+        let content = match kind {
+            0o100_000 => digest_of(&path),
+            0o120_000 => {
+                let target = std::fs::read_link(&path).unwrap().into_os_string().into_vec();
+                format!("-> {}", target.escape_ascii())
+            }
+            _ => String::new(),
+        };
+        if kind == 0o040_000 {
+            for entry in std::fs::read_dir(&path).unwrap() {
+                todo.push(relative.join(entry.unwrap().file_name()));
+            }
+        } else {
+            inodes.entry((meta.dev(), meta.ino())).or_default().push(relative.clone());
+        }
+        let node = Node {
+            mode: meta.mode(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mtime: (meta.mtime(), meta.mtime_nsec()),
+            device: if matches!(kind, 0o020_000 | 0o060_000) { meta.rdev() } else { 0 },
+            links: Vec::new(),
+            content,
+            xattrs: xattrs(&path),
+        };
+        nodes.insert(relative, node);
+    }
+    for mut names in inodes.into_values() {
+        names.sort();
+        for name in &names {
+            nodes.get_mut(name).unwrap().links = names.clone();
+        }
+    }
+    nodes
+}
+
+fn digest_of(path: &Path) -> String {
+    let mut digester = isula_storage::digest::Digester::new();
+    let mut file = File::open(path).unwrap();
+    let size = std::io::copy(&mut file, &mut digester).unwrap();
+    format!("{size} {}", digester.finish())
+}
+
+fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut names = vec![0u8; 1 << 16];
+    let length = rustix::fs::llistxattr(path, names.as_mut_slice()).unwrap_or(0);
+    names.truncate(length);
+    let mut found = BTreeMap::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0u8; 1 << 16];
+        let length = rustix::fs::lgetxattr(path, name, value.as_mut_slice()).unwrap();
+        value.truncate(length);
+        found.insert(name.to_vec(), value);
+    }
+    found
+}
+
+/// Differences between two trees, one a line.
+pub fn differences(left: &Tree, right: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, node) in left {
+        match right.get(path) {
+            None => found.push(format!("{}: only left: {node:?}", path.display())),
+            Some(other) if other != node => {
+                found.push(format!("{}:\n    left  {node:?}\n    right {other:?}", path.display()));
+            }
+            Some(_) => {}
+        }
+    }
+    for (path, node) in right {
+        if !left.contains_key(path) {
+            found.push(format!("{}: only right: {node:?}", path.display()));
+        }
+    }
+    found
+}
+
+/// Fails unless two directories hold the same, whatever the times of the directories not named by the archive.
+pub fn assert_same_trees(left: &Path, right: &Path) {
+    let found = differences(&tree(left), &tree(right));
+    assert!(found.is_empty(), "{} and {} differ:\n{}", left.display(), right.display(), found.join("\n"));
+}
+
+/// Unpacks `layer` into the existing directory `target`; gives the tar-split stream as well.
+pub fn apply_with(layer: &[u8], target: &Path, options: &ApplyOptions) -> Result<(Applied, Vec<u8>)> {
+    let dir = File::open(target).unwrap();
+    let mut split = Vec::new();
+    let mut source = layer;
+    let applied = archive::apply(&mut source, dir.as_fd(), &mut split, options)?;
+    Ok((applied, split))
+}
+
+/// The same with default options.
+pub fn apply(layer: &[u8], target: &Path) -> Result<(Applied, Vec<u8>)> {
+    apply_with(layer, target, &ApplyOptions::default())
+}
+
+/// The tar rebuilt from a tree and its tar-split stream.
+pub fn rebuild(split: &[u8], target: &Path) -> Result<(Digest, Vec<u8>)> {
+    let dir = File::open(target).unwrap();
+    let mut tar = Vec::new();
+    let mut source = split;
+    let (digest, size) = archive::rebuild(&mut source, dir.as_fd(), &mut tar)?;
+    assert_eq!(size.0, tar.len() as u64);
+    assert_eq!(digest, Digest::of(&tar));
+    Ok((digest, tar))
+}
+
+/// The verdict on a tree.
+pub fn verify(split: &[u8], target: &Path) -> Result<archive::Verdict> {
+    let dir = File::open(target).unwrap();
+    let mut source = split;
+    archive::verify(&mut source, dir.as_fd())
+}
+
+/// Unpacks a tar and checks what must hold of every archive: digests and sizes are right, the tree verifies, and the
+/// rebuilt tar is the tar.
+pub fn apply_and_check(tar: &[u8], target: &Path) -> (Applied, Vec<u8>) {
+    let (applied, split) = apply(tar, target).unwrap_or_else(|error| panic!("{}", error.report()));
+    let mut plain = Vec::new();
+    archive::decompressed(Box::new(std::io::Cursor::new(tar))).unwrap().read_to_end(&mut plain).unwrap();
+    assert_eq!(applied.diff_id, Digest::of(&plain));
+    assert_eq!(applied.tar_size.0, plain.len() as u64);
+    assert_eq!(applied.compressed_digest, Digest::of(tar));
+    assert_eq!(applied.compressed_size.0, tar.len() as u64);
+    assert_eq!(verify(&split, target).unwrap(), archive::Verdict::Valid);
+    let (digest, rebuilt) = rebuild(&split, target).unwrap_or_else(|error| panic!("{}", error.report()));
+    assert_eq!(digest, applied.diff_id);
+    assert!(rebuilt == plain, "the rebuilt tar differs");
+    (applied, split)
+}
+
+/// A name of bytes as a path.
+pub fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// The layers of a docker-archive among the golden images, base first.
+pub fn layers_of(image: &str) -> Vec<Vec<u8>> {
+    let scratch = Scratch::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images").join(image);
+    run("tar", &["-xzf".as_ref(), file.as_os_str()], scratch.path());
+    let manifest = std::fs::read(scratch.path().join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let layers = manifest[0]["Layers"].as_array().unwrap();
+    layers.iter().map(|name| std::fs::read(scratch.path().join(name.as_str().unwrap())).unwrap()).collect()
+}
