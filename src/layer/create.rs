@@ -115,7 +115,7 @@ impl LayerStore {
             Claim::Existing(id) => Ok(Created::Existing(id)),
             Claim::New(reservation) => {
                 let entry = self.build(id, layer, content).during(doing)?;
-                reservation.publish(entry);
+                reservation.publish(entry, 1);
                 Ok(Created::New(id.clone()))
             }
         }

@@ -59,7 +59,7 @@ impl LayerStore {
     }
 
     /// Unmounts before anything is changed; a mount that stays makes the layer busy.
-    fn unmount_all(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
+    pub(super) fn unmount_all(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
         let id = entry.id();
         let driver = self.driver()?;
         driver.unmount(id)?;

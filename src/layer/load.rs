@@ -175,7 +175,7 @@ fn unreadable(id: &LayerId, error: Error) -> Result<Reading> {
 }
 
 /// Whether a record fits its place; gives the typed parent.
-fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId>, String> {
+pub(super) fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId>, String> {
     match &record.id {
         Some(text) if text == id.as_str() => {}
         Some(text) => return Err(format!("its record is that of layer {text:?}")),

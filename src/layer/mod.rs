@@ -28,6 +28,7 @@ mod entry;
 mod load;
 mod mount;
 mod open;
+mod quarantine;
 mod reaper;
 mod registry;
 mod types;
@@ -218,6 +219,19 @@ impl LayerStore {
     /// What was found wrong when the store was opened.
     pub fn problems(&self) -> Vec<Problem> {
         self.problems.clone()
+    }
+
+    /// Takes a layer out of the store, by id or name, without deleting anything: record and data go into quarantine with
+    /// the reason. Unknown: `NotFound`; mounted and busy, or other layers stand on it: `InUse`.
+    pub fn quarantine(&self, id_or_name: &str, reason: &str) -> Result<Vec<Quarantined>> {
+        self.quarantine_layer(id_or_name, reason)
+    }
+
+    /// Takes a layer back out of quarantine: the entry of this id that was put there last. Not there, or its parent is
+    /// not in the store: `NotFound`; a layer of that id exists: `AlreadyExists`; its record is the reason that it was
+    /// put aside: `Corrupt`. A name that another layer has by now stays with that layer.
+    pub fn restore(&self, id: &LayerId) -> Result<()> {
+        self.restore_layer(id)
     }
 
     /// What lies in quarantine, records first, then driver data.

@@ -334,9 +334,9 @@ fn listed(layers: Option<&BTreeMap<u64, Arc<Entry>>>) -> Vec<Arc<Entry>> {
 }
 
 impl Reservation<'_> {
-    /// The layer is on disk; from now on it is listed, with one hold reference.
-    pub(super) fn publish(mut self, entry: Entry) {
-        entry.add_holds(1);
+    /// The layer is on disk; from now on it is listed, with this many hold references.
+    pub(super) fn publish(mut self, entry: Entry, holds: i32) {
+        entry.add_holds(holds);
         let ledger = self.registry.ledger.lock();
         self.registry.index.write().insert(Arc::new(entry));
         self.published = true;
