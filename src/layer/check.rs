@@ -19,7 +19,7 @@ impl LayerStore {
             return Ok(Verdict::Valid);
         }
         let mut tar_split = self.disk.open_tar_split(entry.id())?;
-        self.driver()?.verify(entry.id(), &mut tar_split).during(|| format!("check layer {id_or_name}"))
+        self.driver.verify(entry.id(), &mut tar_split).during(|| format!("check layer {id_or_name}"))
     }
 
     pub(super) fn export_layer(&self, id_or_name: &str, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
@@ -28,7 +28,7 @@ impl LayerStore {
         let expected = self.diff_id(&entry)?;
         let mut tar_split = self.disk.open_tar_split(entry.id())?;
         let (digest, size) = self
-            .driver()?
+            .driver
             .export(entry.id(), &mut tar_split, out)
             .during(|| format!("export layer {id_or_name}"))?;
         match expected {

@@ -127,7 +127,6 @@ impl LayerStore {
         layer: &CreateLayer,
         content: Option<&mut (dyn Read + Send)>,
     ) -> Result<Entry> {
-        let driver = self.driver()?;
         let promise = Promise::of(layer)?;
         let mut record = new_record(id, layer)?;
         self.clear_left_over(id)?;
@@ -139,7 +138,7 @@ impl LayerStore {
         self.disk.sync_layers()?;
 
         let kind = if layer.writable { LayerKind::ReadWrite } else { LayerKind::ReadOnly };
-        driver.create(&NewLayer {
+        self.driver.create(&NewLayer {
             id,
             parent: layer.parent.as_ref(),
             kind,
@@ -154,13 +153,13 @@ impl LayerStore {
                 if let Kept::Beside(diff_id) = promise.verify(&applied)? {
                     self.disk.write_diff_id(&dir, id, diff_id)?;
                 }
-                driver.sync(id)?;
+                self.driver.sync(id)?;
                 if self.disk.is_durable() {
                     tar_split.sync_all().during(|| "make the tar-split stream durable")?;
                 }
                 record.diff_size = i64::try_from(applied.content_size.0).unwrap_or(i64::MAX);
             }
-            _ => driver.sync(id)?,
+            _ => self.driver.sync(id)?,
         }
 
         // Of an earlier layer of this id, perhaps: it must not count for this one.
@@ -182,7 +181,7 @@ impl LayerStore {
         tar_split: File,
     ) -> Result<(Applied, File)> {
         let mut out = BufWriter::new(tar_split);
-        let applied = self.driver()?.apply(id, content, &mut out, &self.limits)?;
+        let applied = self.driver.apply(id, content, &mut out, &self.limits)?;
         out.flush().during(|| "write the tar-split stream")?;
         let file = out.into_inner().map_err(std::io::IntoInnerError::into_error);
         Ok((applied, file.during(|| "write the tar-split stream")?))
@@ -205,18 +204,17 @@ impl LayerStore {
 
     /// Removes a layer that carries the incomplete mark: content first, so that the mark outlives it.
     pub(super) fn remove_unfinished(&self, id: &LayerId) -> Result<()> {
-        let content = self.driver()?.remove(id)?;
+        let content = self.driver.remove(id)?;
         self.reaper.take(Rubbish::Content(content));
+        self.disk.try_forget_mount(id);
         if let Some(record) = self.disk.discard_record(id)? {
             self.reaper.take(Rubbish::Record(record));
         }
-        self.disk.try_forget_mount(id);
         Ok(())
     }
 
     fn roll_back(&self, id: &LayerId, in_driver: bool) {
-        let content =
-            if in_driver { self.driver().and_then(|driver| driver.remove(id)).map(Some) } else { Ok(None) };
+        let content = if in_driver { self.driver.remove(id).map(Some) } else { Ok(None) };
         let record: Result<Option<Discarded>> = match content {
             Ok(content) => {
                 content.into_iter().for_each(|content| self.reaper.take(Rubbish::Content(content)));

@@ -5,8 +5,9 @@
 //! unmounted (busy: `InUse`, nothing changed)
 //! record with the incomplete mark                durable: a crash from here on finishes the deletion at the next start
 //! driver: data into the trash
+//! mount state
 //! record directory into the trash
-//! memory, mount state
+//! memory
 //! trash emptied in the background
 //! ```
 
@@ -35,13 +36,12 @@ impl LayerStore {
 
     fn take_away(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
         let id = entry.id();
-        let driver = self.driver()?;
         self.unmount_all(entry, mount)?;
         let marked = self.mark_deleted(entry)?;
-        match driver.remove(id) {
+        match self.driver.remove(id) {
             Ok(content) => self.reaper.take(Rubbish::Content(content)),
             // Failed half-way: what is gone is gone.
-            Err(error) if driver.layers().is_ok_and(|ids| !ids.contains(id)) => {
+            Err(error) if self.driver.layers().is_ok_and(|ids| !ids.contains(id)) => {
                 log::warn!("layer {id}: remove its data: {}", error.report());
             }
             Err(error) => {
@@ -49,21 +49,21 @@ impl LayerStore {
                 return Err(error);
             }
         }
+        // Before the record, which is what the next start would find it by.
+        self.disk.try_forget_mount(id);
         match self.disk.discard_record(id) {
             Ok(record) => record.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record))),
             // The layer is gone, and what is left of it says so.
             Err(error) => log::warn!("layer {id}: remove its record: {}", error.report()),
         }
-        self.disk.try_forget_mount(id);
         Ok(())
     }
 
     /// Unmounts before anything is changed; a mount that stays makes the layer busy.
     pub(super) fn unmount_all(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
         let id = entry.id();
-        let driver = self.driver()?;
-        driver.unmount(id)?;
-        if driver.is_mounted(id)? {
+        self.driver.unmount(id)?;
+        if self.driver.is_mounted(id)? {
             return Err(Error::new(ErrorKind::InUse, format!("layer {id} is still mounted")));
         }
         if mount.count() != 0 {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! One layer in memory.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::driver::{GraphDriver, LayerKind};
+use crate::driver::LayerKind;
 use crate::id::LayerId;
 use crate::record::layer::LayerRecord;
 
@@ -117,14 +118,13 @@ impl Entry {
         MountGuard { entry: self, lifecycle: self.mount.lock() }
     }
 
-    /// What callers see; `driver` knows where it would be mounted.
-    pub(super) fn snapshot(&self, driver: Option<&dyn GraphDriver>) -> Layer {
-        let is_known = self.mount_known.load(Ordering::Relaxed);
+    /// What callers see. `mount_path` is asked only when the layer has a mount state.
+    pub(super) fn snapshot(&self, mount_path: impl FnOnce() -> PathBuf) -> Layer {
         Layer {
             id: self.id.clone(),
             parent: self.parent.clone(),
             names: self.names.clone(),
-            mount_point: driver.filter(|_| is_known).map(|driver| driver.mount_path(&self.id)),
+            mount_point: self.mount_known.load(Ordering::Relaxed).then(mount_path),
             mount_count: self.mount_count(),
             compressed_digest: self.record.compressed_diff_digest.clone(),
             compressed_size: self.record.compressed_size,

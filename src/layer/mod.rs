@@ -41,7 +41,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::digest::Digest;
 use crate::driver::{DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict};
@@ -59,9 +59,7 @@ pub use types::{CreateLayer, Created, Layer, LayerStoreOptions, Problem};
 
 /// The layer store. All methods may be called from any thread; lookups never wait for a create, apply or delete.
 pub struct LayerStore {
-    /// `None` once closed: dropping it lets go of what it has open, so that the store can be opened again.
-    driver: RwLock<Option<Arc<dyn GraphDriver>>>,
-    driver_name: &'static str,
+    driver: Arc<dyn GraphDriver>,
     disk: Disk,
     registry: Registry,
     reaper: Reaper,
@@ -172,14 +170,14 @@ impl LayerStore {
     /// What the layer itself holds, and the directory that was counted; unknown: `None`.
     pub fn usage(&self, id: &LayerId) -> Result<Option<(PathBuf, Usage)>> {
         let _activity = self.registry.enter()?;
-        self.driver()?.usage(id)
+        self.driver.usage(id)
     }
 
     /// Where the layer's content is; unknown: `NotFound`.
     pub fn metadata(&self, id: &LayerId) -> Result<Metadata> {
         let _activity = self.registry.enter()?;
         let entry = self.by_id(id)?;
-        self.repairing(&entry, |driver| driver.metadata(id))
+        self.repairing(&entry, || self.driver.metadata(id))
     }
 
     /// Rebuilds the list of lower layers if it is broken; unknown: `NotFound`.
@@ -202,18 +200,12 @@ impl LayerStore {
     /// The driver's name, backing file system and status lines.
     pub fn status(&self) -> Result<DriverStatus> {
         let _activity = self.registry.enter()?;
-        self.driver()?.status()
+        self.driver.status()
     }
 
-    /// The driver; `NotReady` once the store is closed.
-    pub fn driver(&self) -> Result<Arc<dyn GraphDriver>> {
-        let driver = self.driver.read().clone();
-        driver.ok_or_else(|| Error::new(ErrorKind::NotReady, "the layer store is closed"))
-    }
-
-    /// The driver's name, as it is known to callers.
-    pub fn driver_name(&self) -> &'static str {
-        self.driver_name
+    /// The driver. Once the store is closed it answers `NotReady`.
+    pub fn driver(&self) -> &dyn GraphDriver {
+        self.driver.as_ref()
     }
 
     /// What was found wrong when the store was opened.
@@ -238,7 +230,7 @@ impl LayerStore {
     pub fn quarantined(&self) -> Result<Vec<Quarantined>> {
         let _activity = self.registry.enter()?;
         let mut all = self.disk.quarantined()?;
-        all.extend(self.driver()?.quarantined()?);
+        all.extend(self.driver.quarantined()?);
         Ok(all)
     }
 
@@ -249,12 +241,7 @@ impl LayerStore {
             return Ok(());
         }
         self.reaper.finish();
-        let driver = self.driver.write().take();
-        let released = match &driver {
-            Some(driver) if !self.disk.is_read_only() => driver.clean_up(),
-            _ => Ok(()),
-        };
-        drop(driver);
+        let released = self.driver.clean_up();
         self.disk.release();
         released
     }
@@ -282,13 +269,11 @@ impl LayerStore {
     }
 
     fn snapshot(&self, entry: &Entry) -> Layer {
-        let driver = self.driver.read().clone();
-        entry.snapshot(driver.as_deref())
+        entry.snapshot(|| self.driver.mount_path(entry.id()))
     }
 
     fn snapshots(&self, entries: &[Arc<Entry>]) -> Vec<Layer> {
-        let driver = self.driver.read().clone();
-        entries.iter().map(|entry| entry.snapshot(driver.as_deref())).collect()
+        entries.iter().map(|entry| self.snapshot(entry)).collect()
     }
 }
 
@@ -303,7 +288,7 @@ impl Drop for LayerStore {
 impl fmt::Debug for LayerStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LayerStore")
-            .field("driver", &self.driver_name)
+            .field("driver", &self.driver.name())
             .field("disk", &self.disk)
             .finish_non_exhaustive()
     }

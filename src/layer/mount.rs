@@ -6,7 +6,6 @@
 
 use std::path::PathBuf;
 
-use crate::driver::GraphDriver;
 use crate::error::{During, Error, ErrorKind, Result};
 
 use super::LayerStore;
@@ -44,7 +43,7 @@ impl LayerStore {
         let count = if !force && mount.count() > 1 {
             mount.count() - 1
         } else {
-            self.driver()?.unmount(entry.id()).during(|| format!("unmount layer {id_or_name}"))?;
+            self.driver.unmount(entry.id()).during(|| format!("unmount layer {id_or_name}"))?;
             0
         };
         mount.set_count(count);
@@ -60,46 +59,39 @@ impl LayerStore {
         if mount.lifecycle.gone {
             return Err(self.unknown(id_or_name));
         }
-        self.repairing(&entry, |driver| driver.repair_lowers(entry.id(), entry.parent()))
+        self.repairing(&entry, || self.driver.repair_lowers(entry.id(), entry.parent()))
             .during(|| format!("repair layer {id_or_name}"))
     }
 
     /// Mounts, whatever the count says; already mounted is fine.
     pub(super) fn mount_in_driver(&self, entry: &Entry) -> Result<PathBuf> {
         let label = entry.record().mount_label.as_deref();
-        self.repairing(entry, |driver| driver.mount(entry.id(), entry.kind(), label))
+        self.repairing(entry, || self.driver.mount(entry.id(), entry.kind(), label))
     }
 
     /// Saves the mount state; the mount is true without it, so failing is only logged (as in the reference).
     pub(super) fn try_save_mount(&self, entry: &Entry, count: i32) {
-        let saved = self
-            .driver()
-            .and_then(|driver| self.disk.save_mount(entry.id(), count, &driver.mount_path(entry.id())));
-        if let Err(error) = saved {
+        let path = self.driver.mount_path(entry.id());
+        if let Err(error) = self.disk.save_mount(entry.id(), count, &path) {
             log::warn!("{}", error.report());
         }
     }
 
     /// Does something with a layer; when it fails, repairs what is derivable in the layer and all below it (a lost
     /// link of a shared base, say) and tries once more. Nothing is checked while all is well.
-    pub(super) fn repairing<T>(
-        &self,
-        entry: &Entry,
-        action: impl Fn(&dyn GraphDriver) -> Result<T>,
-    ) -> Result<T> {
-        let driver = self.driver()?;
-        let error = match action(driver.as_ref()) {
+    pub(super) fn repairing<T>(&self, entry: &Entry, action: impl Fn() -> Result<T>) -> Result<T> {
+        let error = match action() {
             Err(error) if may_be_repaired(error.kind()) && !self.disk.is_read_only() => error,
             done => return done,
         };
-        match self.repair_chain(entry, driver.as_ref()) {
-            Ok(()) => action(driver.as_ref()),
+        match self.repair_chain(entry) {
+            Ok(()) => action(),
             Err(why) if why.kind() == ErrorKind::Corrupt => Err(why),
             Err(_) => Err(error),
         }
     }
 
-    fn repair_chain(&self, entry: &Entry, driver: &dyn GraphDriver) -> Result<()> {
+    fn repair_chain(&self, entry: &Entry) -> Result<()> {
         let _one_at_a_time = self.repair.lock();
         let mut chain = Vec::new();
         let mut next = entry.parent().cloned();
@@ -113,15 +105,15 @@ impl LayerStore {
         }
         for (id, parent) in chain.iter().rev() {
             match parent {
-                Some(parent) => driver.validate(id, parent.parent())?,
+                Some(parent) => self.driver.validate(id, parent.parent())?,
                 // Its record is lost, so nobody knows what it stands on; its link can be repaired all the same.
                 None => {
-                    let there = driver.exists(id)?;
+                    let there = self.driver.exists(id)?;
                     log::warn!("layer {}: its parent {id} has no record (data: {there})", entry.id());
                 }
             }
         }
-        driver.validate(entry.id(), entry.parent())
+        self.driver.validate(entry.id(), entry.parent())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use crate::driver::{DriverOptions, GraphDriver, name_on_disk};
 use crate::error::{During, Error, ErrorKind, Result};
@@ -42,9 +42,7 @@ pub(super) fn open(
     let loaded = match load::load(&disk, driver.as_ref()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            if !disk.is_read_only()
-                && let Err(also) = driver.clean_up()
-            {
+            if let Err(also) = driver.clean_up() {
                 log::warn!("{doing}: {}", also.report());
             }
             return Err(error.context(doing));
@@ -52,8 +50,7 @@ pub(super) fn open(
     };
     let Loaded { entries, unfinished, doubtful, problems } = loaded;
     let mut store = LayerStore {
-        driver_name: driver.name(),
-        driver: RwLock::new(Some(driver)),
+        driver,
         disk,
         registry: Registry::new(entries),
         reaper: Reaper::default(),
@@ -142,7 +139,6 @@ impl LayerStore {
     /// as in the reference; an image layer keeps one count if it is mounted still.
     fn restore_mounts(&self) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
-        let driver = self.driver()?;
         let saved = self.saved_mounts()?;
         for entry in self.registry.all() {
             let is_container = !entry.is_image();
@@ -150,7 +146,7 @@ impl LayerStore {
             if is_container || is_saved {
                 entry.lock_mount().set_count(0);
             }
-            if is_saved && let Some(problem) = self.restore_mount(&entry, driver.as_ref()) {
+            if is_saved && let Some(problem) = self.restore_mount(&entry) {
                 problems.push(problem);
             }
         }
@@ -166,7 +162,7 @@ impl LayerStore {
         Ok(entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect())
     }
 
-    fn restore_mount(&self, entry: &Entry, driver: &dyn GraphDriver) -> Option<Problem> {
+    fn restore_mount(&self, entry: &Entry) -> Option<Problem> {
         let id = entry.id();
         let report = |reason| Problem { subject: format!("layer {id}"), reason, quarantined: false };
         let mut problem = None;
@@ -186,7 +182,7 @@ impl LayerStore {
         if !was_mounted {
             return problem;
         }
-        let mut mounted = driver.is_mounted(id).unwrap_or_else(|error| {
+        let mut mounted = self.driver.is_mounted(id).unwrap_or_else(|error| {
             log::warn!("layer {id}: ask whether it is mounted: {}", error.report());
             false
         });
@@ -198,7 +194,7 @@ impl LayerStore {
         }
         let count = i32::from(mounted);
         entry.lock_mount().set_count(count);
-        let path = driver.mount_path(id);
+        let path = self.driver.mount_path(id);
         let is_saved =
             saved.is_some_and(|saved| saved.count == count && saved.path.as_deref() == path.to_str());
         if !is_saved {

@@ -4,7 +4,6 @@
 //! The record goes first and comes back last, so that a layer is never listed without its content: a crash in between
 //! leaves content that no record names, and the next restoration finds it in place.
 
-use crate::driver::GraphDriver;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Quarantined;
@@ -37,9 +36,8 @@ impl LayerStore {
     }
 
     fn put_aside(&self, id: &LayerId, reason: &str) -> Result<Vec<Quarantined>> {
-        let driver = self.driver()?;
         let record = self.disk.quarantine_record(id.as_str(), reason)?;
-        match driver.quarantine(id, reason) {
+        match self.driver.quarantine(id, reason) {
             Ok(content) => Ok(std::iter::once(record).chain(content).collect()),
             Err(error) => {
                 let back = self.disk.state().and_then(|state| state.restore(&record, self.disk.layers()));
@@ -58,7 +56,6 @@ impl LayerStore {
     }
 
     fn take_back(&self, id: &LayerId) -> Result<()> {
-        let driver = self.driver()?;
         let put = newest(self.disk.quarantined()?, id)
             .ok_or_else(|| Error::not_found("there is no record of it in quarantine"))?;
         let record = Disk::read_record(&Dir::open(&put.path)?)?;
@@ -76,9 +73,9 @@ impl LayerStore {
         if self.disk.layers().stat(id.as_str())?.is_some() {
             return Err(Error::new(ErrorKind::AlreadyExists, "another record of it exists"));
         }
-        let restored = self.take_content_back(id, &record, driver.as_ref())?;
+        let restored = self.take_content_back(id, &record)?;
         if let Err(error) = self.disk.state()?.restore(&put, self.disk.layers()) {
-            if restored && let Err(also) = driver.quarantine(id, &put.reason) {
+            if restored && let Err(also) = self.driver.quarantine(id, &put.reason) {
                 log::warn!("layer {id}: put its data aside again: {}", also.report());
             }
             return Err(error);
@@ -93,17 +90,12 @@ impl LayerStore {
 
     /// Whether content was moved. What lies in the driver's place already belongs to the record, if anything does: only
     /// the record was put aside.
-    fn take_content_back(
-        &self,
-        id: &LayerId,
-        record: &LayerRecord,
-        driver: &dyn GraphDriver,
-    ) -> Result<bool> {
-        if driver.layers()?.contains(id) {
+    fn take_content_back(&self, id: &LayerId, record: &LayerRecord) -> Result<bool> {
+        if self.driver.layers()?.contains(id) {
             return Ok(false);
         }
-        match newest(driver.quarantined()?, id) {
-            Some(content) => driver.restore(&content).map(|()| true),
+        match newest(self.driver.quarantined()?, id) {
+            Some(content) => self.driver.restore(&content).map(|()| true),
             None if record.diff_digest.is_none() => Ok(false),
             None => Err(Error::corrupt("its data are in neither the driver nor its quarantine")),
         }

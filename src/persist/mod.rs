@@ -33,6 +33,8 @@ mod crash_tests;
 pub use quarantine::Quarantined;
 pub use replace::{replace_file, sweep_temporary};
 pub use state::{ChangeLock, Discarded, StateDir};
+#[cfg(test)]
+pub(crate) use steps::with_hook;
 
 /// How durable writes are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,7 +11,9 @@ pub(super) fn step(_name: &'static str) -> Result<()> {
 }
 
 #[cfg(test)]
-pub(super) use hook::{step, with_hook};
+pub(super) use hook::step;
+#[cfg(test)]
+pub(crate) use hook::with_hook;
 
 #[cfg(test)]
 mod hook {
@@ -33,7 +35,7 @@ mod hook {
     }
 
     /// Runs `action` with `hook` called at each step of this thread.
-    pub(in crate::persist) fn with_hook<T>(
+    pub(crate) fn with_hook<T>(
         hook: impl FnMut(&'static str) -> Result<()> + 'static,
         action: impl FnOnce() -> T,
     ) -> T {

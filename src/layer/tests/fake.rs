@@ -86,7 +86,8 @@ impl World {
 
 pub(super) struct FakeDriver {
     home: Dir,
-    state: Option<StateDir>,
+    /// `None` after `clean_up`, and when read-only and absent.
+    state: Mutex<Option<Arc<StateDir>>>,
     world: Arc<World>,
 }
 
@@ -101,11 +102,14 @@ impl FakeDriver {
             None if options.read_only => None,
             _ => Some(StateDir::open(&home, STATE, ownership, options.durability)?),
         };
-        Ok(Arc::new(FakeDriver { home, state, world }))
+        if let Some(state) = &state {
+            state.sweep_trash();
+        }
+        Ok(Arc::new(FakeDriver { home, state: Mutex::new(state.map(Arc::new)), world }))
     }
 
-    fn state(&self) -> Result<&StateDir> {
-        self.state.as_ref().ok_or_else(|| Error::new(ErrorKind::ReadOnly, "read-only"))
+    fn state(&self) -> Result<Arc<StateDir>> {
+        self.state.lock().clone().ok_or_else(|| Error::new(ErrorKind::NotReady, "closed or read-only"))
     }
 
     fn path(&self, id: &LayerId, name: &str) -> PathBuf {
@@ -297,13 +301,16 @@ impl GraphDriver for FakeDriver {
     }
 
     fn layers(&self) -> Result<Vec<LayerId>> {
+        if let Some(Fault::Before(kind) | Fault::After(kind)) = self.world.faults.lock().remove("layers") {
+            return Err(Error::new(kind, "layers was told to fail"));
+        }
         let entries = self.home.entries()?;
         let names = entries.iter().filter_map(|entry| entry.name.to_str());
         Ok(names.filter_map(|name| LayerId::new(name).ok()).collect())
     }
 
     fn quarantined(&self) -> Result<Vec<Quarantined>> {
-        self.state.as_ref().map_or_else(|| Ok(Vec::new()), StateDir::quarantined)
+        self.state.lock().as_ref().map_or_else(|| Ok(Vec::new()), |state| state.quarantined())
     }
 
     fn status(&self) -> Result<DriverStatus> {
@@ -312,6 +319,7 @@ impl GraphDriver for FakeDriver {
 
     fn clean_up(&self) -> Result<()> {
         self.world.trace.lock().push("clean up".to_owned());
+        *self.state.lock() = None;
         Ok(())
     }
 }

@@ -152,8 +152,11 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Option<String>)> {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             let stat = std::fs::symlink_metadata(&path).unwrap();
-            let content = (!stat.is_dir())
-                .then(|| String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned());
+            let content = if stat.is_symlink() {
+                Some(std::fs::read_link(&path).unwrap().display().to_string())
+            } else {
+                (!stat.is_dir()).then(|| String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned())
+            };
             found.insert(
                 path.strip_prefix(root).unwrap().to_owned(),
                 (stat.permissions().mode() & 0o7777, content),
