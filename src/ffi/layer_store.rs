@@ -455,7 +455,7 @@ pub unsafe extern "C" fn layer_store_get_metadata_by_layer_id(
         // SAFETY: the caller's promise.
         let id = LayerId::new(unsafe { arg::text(id, "id") }?)?;
         let (name, metadata) =
-            LAYERS.get()?.read(|store| Ok((store.driver()?.name(), store.metadata(&id)?)))?;
+            LAYERS.get()?.read(|store| Ok((store.driver().name(), store.metadata(&id)?)))?;
         Ok(out::graph_driver(name, &metadata)?.into_raw())
     })
 }

@@ -45,7 +45,7 @@ fn worlds(place: &Place, action: impl FnOnce()) -> Vec<(String, Place)> {
         taken.borrow_mut().push((step.to_owned(), copied));
         Ok(())
     };
-    let mut at_step = take.clone();
+    let at_step = take.clone();
     with_hook(move |step| at_step(step), action);
     take("the end").unwrap();
     found.take()
