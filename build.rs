@@ -15,6 +15,8 @@ fn main() -> Fallible<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/ffi");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libisula_storage.so.0");
+    // zstd leaves two tracing hooks open that a program could define: without them nothing is undefined beyond libc.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodynamic-undefined-weak");
 
     write(&out.join("layout.rs"), &layout(&fs::read_to_string(ffi.join("layout.def"))?)?)?;
     println!("cargo::rustc-env=ISULA_STORAGE_HEADERS={}", out.display());

@@ -267,6 +267,20 @@ pub(crate) fn set_pointers<T: Members, V>(
     Ok(())
 }
 
+/// A malloc'ed array of pointers to malloc'ed structs, one for each of `values`. Never NULL.
+pub(crate) fn pointers<T: Members, V>(
+    values: &[V],
+    convert: impl Fn(&V) -> Result<CBox<T>>,
+) -> Result<*mut *mut T> {
+    let (mut array, mut len) = (ptr::null_mut(), 0);
+    if let Err(error) = set_pointers(&mut array, &mut len, values, convert) {
+        // SAFETY: `len` structs were made, and are not used any more.
+        unsafe { free_pointers(array, len) };
+        return Err(error);
+    }
+    Ok(array)
+}
+
 /// A malloc'ed array of numbers.
 pub(crate) fn numbers(values: &[i64]) -> Result<*mut i64> {
     let pointer: *mut i64 = allocate(values.len(), size_of::<i64>())?.cast();

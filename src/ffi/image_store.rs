@@ -14,7 +14,7 @@ use crate::ffi::types::{
     CImagetoolFsInfo, CImagetoolImage, CImagetoolImageSummary, CImagetoolImagesList,
     CStorageModuleInitOptions, types_timestamp_t,
 };
-use crate::ffi::{arg, cmem, host, out};
+use crate::ffi::{arg, cmem, host, out, out_spec};
 use crate::id::ImageId;
 use crate::image::{CreateImage, ImageStore, ImageStoreOptions};
 use crate::persist::{Durability, Ownership};
@@ -353,7 +353,7 @@ pub unsafe extern "C" fn image_store_get_image(id: *const c_char) -> *mut CImage
         // SAFETY: the caller's promise.
         let id = unsafe { arg::text(id, "id") }?;
         let (summary, config) = IMAGES.get()?.read(|store| Ok((store.summary(id)?, store.config(id)?)))?;
-        Ok(out::full_image(&summary, &config)?.into_raw())
+        Ok(out_spec::image(&summary, &config)?.into_raw())
     })
 }
 

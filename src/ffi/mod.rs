@@ -5,7 +5,7 @@
 //! |---|---|
 //! | a panic, errno, the last error, the log | [`guard`] |
 //! | C to Rust | [`arg`], [`stream`] |
-//! | Rust to C, malloc-owned | [`cmem`], [`out`], [`free`] |
+//! | Rust to C, malloc-owned | [`cmem`], [`out`], [`out_spec`], [`free`] |
 //! | structs, and the check of their layouts | [`types`], [`layout`] |
 //! | what the process offers, and the log's callback | [`host`], [`logger`] |
 //! | the one process-wide store of each kind | [`global`] |
@@ -27,6 +27,7 @@ pub mod layer_store;
 pub mod layout;
 pub mod logger;
 pub(crate) mod out;
+pub(crate) mod out_spec;
 pub mod storage;
 pub(crate) mod stream;
 pub mod types;

@@ -11,14 +11,13 @@ use crate::ffi::cmem::{self, CArray, CBox};
 use crate::ffi::types::{
     CContainerInspectGraphDriver, CContainerInspectGraphDriverData, CImagetoolFsInfo,
     CImagetoolFsInfoImageFilesystemsElement, CImagetoolFsInfoImageFilesystemsFsId,
-    CImagetoolFsInfoImageFilesystemsInodesUsed, CImagetoolFsInfoImageFilesystemsUsedBytes, CImagetoolImage,
-    CImagetoolImageSummary, CImagetoolImageSummaryUid, CImagetoolImageUid, CImagetoolImagesList,
-    CJsonMapStringInt64, CJsonMapStringString, CLayer, CLayerList, CStorageImage,
+    CImagetoolFsInfoImageFilesystemsInodesUsed, CImagetoolFsInfoImageFilesystemsUsedBytes,
+    CImagetoolImageSummary, CImagetoolImageSummaryUid, CImagetoolImagesList, CJsonMapStringInt64,
+    CJsonMapStringString, CLayer, CLayerList, CStorageImage,
 };
 use crate::image::ImageSummary;
 use crate::layer::Layer;
 use crate::record::image::ImageRecord;
-use crate::spec::config::ImageConfig;
 use crate::time::Timestamp;
 use crate::units::Usage;
 
@@ -181,25 +180,4 @@ pub(crate) fn graph_driver(name: &str, metadata: &Metadata) -> Result<CBox<CCont
     out.name = cmem::text(name)?;
     out.data = data.into_raw();
     Ok(out)
-}
-
-/// An image with its config.
-pub(crate) fn full_image(summary: &ImageSummary, config: &ImageConfig) -> Result<CBox<CImagetoolImage>> {
-    let mut boxed = CBox::<CImagetoolImage>::zeroed()?;
-    let out = &mut *boxed;
-    out.id = cmem::text(&summary.id)?;
-    cmem::set_texts(&mut out.repo_tags, &mut out.repo_tags_len, &summary.repo_tags)?;
-    cmem::set_texts(&mut out.repo_digests, &mut out.repo_digests_len, &summary.repo_digests)?;
-    out.top_layer = cmem::optional_text(summary.top_layer.as_deref())?;
-    out.size = summary.size;
-    out.created = cmem::optional_text(summary.created.as_deref())?;
-    out.loaded = cmem::optional_text(summary.loaded.as_deref())?;
-    if let Some(uid) = summary.uid {
-        let mut value = CBox::<CImagetoolImageUid>::zeroed()?;
-        value.value = uid;
-        out.uid = value.into_raw();
-    }
-    out.username = cmem::optional_text(summary.username.as_deref())?;
-    let _ = config;
-    Ok(boxed)
 }

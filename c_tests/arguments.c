@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MulanPSL-2.0 */
+/*
+ * NULL and text that is not UTF-8 for every pointer argument of the flat functions. Arguments are looked at before the
+ * store is: the answers are the same with and without one.
+ */
+
+#include "test.h"
+
+
+static const struct layer_opts no_opts;
+
+static void layer_init(void)
+{
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "vfs";
+    char *options[] = { bad };
+    struct storage_module_init_options conf;
+
+    FAILS(layer_store_init(NULL) == -1, EINVAL);
+    memset(&conf, 0, sizeof(conf));
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
+    conf.storage_root = root;
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
+    conf.storage_run_root = root;
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "layer_store_init: conf->driver_name is NULL"));
+    conf.driver_name = bad;
+    FAILS(layer_store_init(&conf) == -1, EILSEQ);
+    conf.driver_name = driver;
+    conf.driver_opts = options;
+    conf.driver_opts_len = 1;
+    FAILS(layer_store_init(&conf) == -1, EILSEQ);
+    options[0] = NULL;
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "layer_store_init: conf->driver_opts[0] is NULL"));
+    conf.driver_opts = NULL;
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
+    conf.driver_opts_len = 0;
+    conf.storage_root = bad;
+    FAILS(layer_store_init(&conf) == -1, EILSEQ);
+    conf.storage_root = root;
+    conf.storage_run_root = bad;
+    FAILS(layer_store_init(&conf) == -1, EILSEQ);
+}
+
+static void layer_create(void)
+{
+    char bad[] = NOT_UTF8;
+    char *bad_texts[] = { bad }, *null_texts[] = { NULL };
+    char untouched = 'x', *new_id = &untouched;
+    struct io_read_wrapper stream;
+    struct layer_opts opts = no_opts;
+    struct layer_store_mount_opts more;
+    json_map_string_string map;
+
+    FAILS(layer_store_create(NULL, &no_opts, NULL, &new_id) == -1, EINVAL);
+    FAILS(layer_store_create(NOT_UTF8, &no_opts, NULL, &new_id) == -1, EILSEQ);
+    FAILS(layer_store_create(ID_A, NULL, NULL, &new_id) == -1, EINVAL);
+    memset(&stream, 0, sizeof(stream));
+    FAILS(layer_store_create(ID_A, &no_opts, &stream, &new_id) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "layer_store_create: content->read is NULL"));
+
+    static const char *const bad_ids[] = { "", ".", "..", "../x", "a/b", ".hidden" };
+    for (size_t i = 0; i < sizeof(bad_ids) / sizeof(bad_ids[0]); i++) {
+        FAILS(layer_store_create(bad_ids[i], &no_opts, NULL, &new_id) == -1, EINVAL);
+    }
+
+    opts.parent = bad;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EILSEQ);
+    opts = no_opts;
+    opts.names_len = 1;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EINVAL);
+    opts.names = null_texts;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EINVAL);
+    opts.names = bad_texts;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EILSEQ);
+    opts = no_opts;
+    opts.uncompressed_digest = bad;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EILSEQ);
+    opts = no_opts;
+    opts.compressed_digest = bad;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EILSEQ);
+
+    opts = no_opts;
+    opts.opts = &more;
+    memset(&more, 0, sizeof(more));
+    more.mount_label = bad;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EILSEQ);
+    more.mount_label = NULL;
+    more.mount_opts = &map;
+    map.len = 1;
+    map.keys = NULL;
+    map.values = bad_texts;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EINVAL);
+    map.keys = bad_texts;
+    FAILS(layer_store_create(ID_A, &opts, NULL, &new_id) == -1, EILSEQ);
+    CHECK(new_id == &untouched);
+}
+
+static void layers(void)
+{
+    int count = 77;
+    struct layer_list list = { NULL, 77 };
+    imagetool_fs_info info;
+
+    memset(&info, 0x55, sizeof(info));
+    FAILS(layer_inc_hold_refs(NULL) == -1, EINVAL);
+    FAILS(layer_inc_hold_refs(NOT_UTF8) == -1, EILSEQ);
+    FAILS(layer_dec_hold_refs(NULL) == -1, EINVAL);
+    FAILS(layer_dec_hold_refs(NOT_UTF8) == -1, EILSEQ);
+    FAILS(layer_get_hold_refs(NULL, &count) == -1, EINVAL);
+    FAILS(layer_get_hold_refs(NOT_UTF8, &count) == -1, EILSEQ);
+    FAILS(layer_get_hold_refs(ID_A, NULL) == -1, EINVAL);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    FAILS(layer_store_delete(NOT_UTF8) == -1, EILSEQ);
+    FAILS(!layer_store_exists(NULL), EINVAL);
+    FAILS(!layer_store_exists(NOT_UTF8), EILSEQ);
+    FAILS(layer_store_list(NULL) == -1, EINVAL);
+    FAILS(layer_store_by_compress_digest(NULL, &list) == -1, EINVAL);
+    FAILS(layer_store_by_compress_digest(NOT_UTF8, &list) == -1, EILSEQ);
+    FAILS(layer_store_by_compress_digest("sha256:" ID_A, NULL) == -1, EINVAL);
+    FAILS(layer_store_by_uncompress_digest(NULL, &list) == -1, EINVAL);
+    FAILS(layer_store_by_uncompress_digest(NOT_UTF8, &list) == -1, EILSEQ);
+    FAILS(layer_store_by_uncompress_digest("sha256:" ID_A, NULL) == -1, EINVAL);
+    FAILS(storage_layers_get_by_compress_digest(NULL) == NULL, EINVAL);
+    FAILS(storage_layers_get_by_compress_digest(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(layer_store_lookup(NULL) == NULL, EINVAL);
+    FAILS(layer_store_lookup(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(layer_store_mount(NULL) == NULL, EINVAL);
+    FAILS(layer_store_mount(NOT_UTF8) == NULL, EILSEQ);
+    WORKS(layer_store_umount(NULL, false) == 0);
+    FAILS(layer_store_umount(NOT_UTF8, false) == -1, EILSEQ);
+    FAILS(layer_store_try_repair_lowers(NULL) == -1, EINVAL);
+    FAILS(layer_store_try_repair_lowers(NOT_UTF8) == -1, EILSEQ);
+    FAILS(layer_store_get_layer_fs_info(NULL, &info) == -1, EINVAL);
+    FAILS(layer_store_get_layer_fs_info(NOT_UTF8, &info) == -1, EILSEQ);
+    FAILS(layer_store_get_layer_fs_info(ID_A, NULL) == -1, EINVAL);
+    FAILS(layer_store_get_metadata_by_layer_id(NULL) == NULL, EINVAL);
+    FAILS(layer_store_get_metadata_by_layer_id(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(layer_store_check(NULL) == -1, EINVAL);
+    FAILS(layer_store_check(NOT_UTF8) == -1, EILSEQ);
+    CHECK(count == 77);
+    CHECK(list.layers == NULL && list.layers_len == 77);
+    for (size_t i = 0; i < sizeof(info); i++) {
+        CHECK(((const char *)&info)[i] == 0x55);
+    }
+    WORKS((remove_layer_list_tail(), true));
+}
+
+static void image_init(void)
+{
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "overlay";
+    struct storage_module_init_options opts;
+
+    FAILS(image_store_init(NULL) == -1, EINVAL);
+    /* Only two members are read. */
+    memset(&opts, 0x55, sizeof(opts));
+    opts.storage_root = NULL;
+    opts.driver_name = driver;
+    FAILS(image_store_init(&opts) == -1, EINVAL);
+    opts.storage_root = bad;
+    FAILS(image_store_init(&opts) == -1, EILSEQ);
+    opts.storage_root = root;
+    opts.driver_name = NULL;
+    FAILS(image_store_init(&opts) == -1, EINVAL);
+    opts.driver_name = bad;
+    FAILS(image_store_init(&opts) == -1, EILSEQ);
+}
+
+static void image_create(void)
+{
+    const char *names[] = { "a:1", NULL }, *bad_names[] = { NOT_UTF8 };
+    types_timestamp_t time = { false, 0, true, 5 };
+
+    FAILS(image_store_create(NOT_UTF8, NULL, 0, NULL, NULL, NULL, NULL) == NULL, EILSEQ);
+    FAILS(image_store_create("../x", NULL, 0, NULL, NULL, NULL, NULL) == NULL, EINVAL);
+    FAILS(image_store_create("", NULL, 0, NULL, NULL, NULL, NULL) == NULL, EINVAL);
+    FAILS(image_store_create(ID_A, NULL, 1, NULL, NULL, NULL, NULL) == NULL, EINVAL);
+    FAILS(image_store_create(ID_A, names, 2, NULL, NULL, NULL, NULL) == NULL, EINVAL);
+    FAILS(image_store_create(ID_A, bad_names, 1, NULL, NULL, NULL, NULL) == NULL, EILSEQ);
+    FAILS(image_store_create(ID_A, NULL, 0, NOT_UTF8, NULL, NULL, NULL) == NULL, EILSEQ);
+    FAILS(image_store_create(ID_A, NULL, 0, NULL, NOT_UTF8, NULL, NULL) == NULL, EILSEQ);
+    FAILS(image_store_create(ID_A, NULL, 0, NULL, NULL, NULL, NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_create(ID_A, NULL, 0, NULL, NULL, &time, NULL) == NULL, EINVAL);
+    time.has_seconds = true;
+    time.nanos = 1000000000;
+    FAILS(image_store_create(ID_A, NULL, 0, NULL, NULL, &time, NULL) == NULL, EINVAL);
+    time.nanos = -1;
+    FAILS(image_store_create(ID_A, NULL, 0, NULL, NULL, &time, NULL) == NULL, EINVAL);
+}
+
+static void images(void)
+{
+    const char *names[] = { "a:1" }, *null_names[] = { NULL }, *bad_names[] = { NOT_UTF8 };
+    types_timestamp_t time = { false, 0, false, 0 };
+    char untouched = 'x', *pointer = &untouched, **texts = &pointer;
+    size_t len = 77;
+
+    FAILS(image_store_lookup(NULL) == NULL, EINVAL);
+    FAILS(image_store_lookup(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(!image_store_exists(NULL), EINVAL);
+    FAILS(!image_store_exists(NOT_UTF8), EILSEQ);
+    FAILS(image_store_delete(NULL) == -1, EINVAL);
+    FAILS(image_store_delete(NOT_UTF8) == -1, EILSEQ);
+    FAILS(image_store_set_big_data(NULL, "k", "d") == -1, EINVAL);
+    FAILS(image_store_set_big_data(NOT_UTF8, "k", "d") == -1, EILSEQ);
+    FAILS(image_store_set_big_data(ID_A, NULL, "d") == -1, EINVAL);
+    FAILS(image_store_set_big_data(ID_A, NOT_UTF8, "d") == -1, EILSEQ);
+    FAILS(image_store_set_big_data(ID_A, "k", NULL) == -1, EINVAL);
+    FAILS(image_store_big_data(NULL, "k") == NULL, EINVAL);
+    FAILS(image_store_big_data(NOT_UTF8, "k") == NULL, EILSEQ);
+    FAILS(image_store_big_data(ID_A, NULL) == NULL, EINVAL);
+    FAILS(image_store_big_data(ID_A, NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_big_data_size(NULL, "k") == -1, EINVAL);
+    FAILS(image_store_big_data_size(NOT_UTF8, "k") == -1, EILSEQ);
+    FAILS(image_store_big_data_size(ID_A, NULL) == -1, EINVAL);
+    FAILS(image_store_big_data_size(ID_A, NOT_UTF8) == -1, EILSEQ);
+    FAILS(image_store_big_data_digest(NULL, "k") == NULL, EINVAL);
+    FAILS(image_store_big_data_digest(NOT_UTF8, "k") == NULL, EILSEQ);
+    FAILS(image_store_big_data_digest(ID_A, NULL) == NULL, EINVAL);
+    FAILS(image_store_big_data_digest(ID_A, NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_big_data_names(NULL, &texts, &len) == -1, EINVAL);
+    FAILS(image_store_big_data_names(NOT_UTF8, &texts, &len) == -1, EILSEQ);
+    FAILS(image_store_big_data_names(ID_A, NULL, &len) == -1, EINVAL);
+    FAILS(image_store_big_data_names(ID_A, &texts, NULL) == -1, EINVAL);
+    FAILS(image_store_get_names(NULL, &texts, &len) == -1, EINVAL);
+    FAILS(image_store_get_names(NOT_UTF8, &texts, &len) == -1, EILSEQ);
+    FAILS(image_store_get_names(ID_A, NULL, &len) == -1, EINVAL);
+    FAILS(image_store_get_names(ID_A, &texts, NULL) == -1, EINVAL);
+    FAILS(image_store_add_name(NULL, "a:1") == -1, EINVAL);
+    FAILS(image_store_add_name(NOT_UTF8, "a:1") == -1, EILSEQ);
+    FAILS(image_store_add_name(ID_A, NULL) == -1, EINVAL);
+    FAILS(image_store_add_name(ID_A, NOT_UTF8) == -1, EILSEQ);
+    FAILS(image_store_set_names(NULL, names, 1) == -1, EINVAL);
+    FAILS(image_store_set_names(NOT_UTF8, names, 1) == -1, EILSEQ);
+    FAILS(image_store_set_names(ID_A, NULL, 1) == -1, EINVAL);
+    FAILS(image_store_set_names(ID_A, names, 0) == -1, EINVAL);
+    FAILS(image_store_set_names(ID_A, null_names, 1) == -1, EINVAL);
+    FAILS(image_store_set_names(ID_A, bad_names, 1) == -1, EILSEQ);
+    FAILS(image_store_set_metadata(NULL, "m") == -1, EINVAL);
+    FAILS(image_store_set_metadata(NOT_UTF8, "m") == -1, EILSEQ);
+    FAILS(image_store_set_metadata(ID_A, NULL) == -1, EINVAL);
+    FAILS(image_store_set_metadata(ID_A, NOT_UTF8) == -1, EILSEQ);
+    FAILS(image_store_metadata(NULL) == NULL, EINVAL);
+    FAILS(image_store_metadata(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_set_load_time(ID_A, NULL) == -1, EINVAL);
+    FAILS(image_store_set_load_time(ID_A, &time) == -1, EINVAL);
+    time.has_seconds = true;
+    FAILS(image_store_set_load_time(NULL, &time) == -1, EINVAL);
+    FAILS(image_store_set_load_time(NOT_UTF8, &time) == -1, EILSEQ);
+    FAILS(image_store_set_image_size(NULL, 1) == -1, EINVAL);
+    FAILS(image_store_set_image_size(NOT_UTF8, 1) == -1, EILSEQ);
+    FAILS(image_store_top_layer(NULL) == NULL, EINVAL);
+    FAILS(image_store_top_layer(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_get_image(NULL) == NULL, EINVAL);
+    FAILS(image_store_get_image(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_get_image_summary(NULL) == NULL, EINVAL);
+    FAILS(image_store_get_image_summary(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(image_store_get_all_images(NULL) == -1, EINVAL);
+    FAILS(image_store_get_fs_info(NULL) == -1, EINVAL);
+    CHECK(texts == &pointer && pointer == &untouched && len == 77);
+}
+
+static void freeing_nothing(void)
+{
+    WORKS((free_layer(NULL), true));
+    WORKS((free_layer_list(NULL), true));
+    WORKS((free_layer_opts(NULL), true));
+    WORKS((free_layer_store_mount_opts(NULL), true));
+    WORKS((free_image_store(NULL), true));
+    WORKS((isula_storage_free_string(NULL), true));
+    WORKS((isula_storage_free_strings(NULL, 5), true));
+    WORKS((isula_storage_clear_layer_list(NULL), true));
+    WORKS((isula_storage_clear_image(NULL), true));
+    WORKS((isula_storage_free_images(NULL, 5), true));
+    WORKS((isula_storage_free_imagetool_image(NULL), true));
+    WORKS((isula_storage_free_imagetool_image_summary(NULL), true));
+    WORKS((isula_storage_free_imagetool_images_list(NULL), true));
+    WORKS((isula_storage_clear_imagetool_images_list(NULL), true));
+    WORKS((isula_storage_free_imagetool_fs_info(NULL), true));
+    WORKS((isula_storage_clear_imagetool_fs_info(NULL), true));
+    WORKS((isula_storage_free_graph_driver(NULL), true));
+}
+
+/* Without a store the rest fails in one way. */
+static void nothing_is_open(void)
+{
+    int count = 0;
+    struct layer_list list;
+    char **texts = NULL;
+    size_t len = 0;
+    types_timestamp_t time = { true, 1, false, 0 };
+    const char *names[] = { "a:1" };
+    imagetool_images_list all;
+    imagetool_fs_info info;
+
+    FAILS(layer_store_create(ID_A, &no_opts, NULL, NULL) == -1, ENODEV);
+    FAILS(layer_inc_hold_refs(ID_A) == -1, ENODEV);
+    FAILS(layer_dec_hold_refs(ID_A) == -1, ENODEV);
+    FAILS(layer_get_hold_refs(ID_A, &count) == -1, ENODEV);
+    FAILS(layer_store_delete(ID_A) == -1, ENODEV);
+    FAILS(!layer_store_exists(ID_A), ENODEV);
+    FAILS(layer_store_list(&list) == -1, ENODEV);
+    FAILS(layer_store_by_compress_digest("sha256:" ID_A, &list) == -1, ENODEV);
+    FAILS(layer_store_by_uncompress_digest("sha256:" ID_A, &list) == -1, ENODEV);
+    FAILS(storage_layers_get_by_compress_digest("sha256:" ID_A) == NULL, ENODEV);
+    FAILS(layer_store_lookup(ID_A) == NULL, ENODEV);
+    FAILS(layer_store_mount(ID_A) == NULL, ENODEV);
+    FAILS(layer_store_umount(ID_A, true) == -1, ENODEV);
+    FAILS(layer_store_try_repair_lowers(ID_A) == -1, ENODEV);
+    FAILS(layer_store_get_layer_fs_info(ID_A, &info) == -1, ENODEV);
+    FAILS(layer_store_get_metadata_by_layer_id(ID_A) == NULL, ENODEV);
+    FAILS(layer_store_check(ID_A) == -1, ENODEV);
+    WORKS((layer_store_exit(), true));
+    WORKS((layer_store_cleanup(), true));
+
+    FAILS(image_store_create(ID_A, NULL, 0, NULL, NULL, NULL, NULL) == NULL, ENODEV);
+    FAILS(image_store_lookup(ID_A) == NULL, ENODEV);
+    FAILS(!image_store_exists(ID_A), ENODEV);
+    FAILS(image_store_delete(ID_A) == -1, ENODEV);
+    FAILS(image_store_set_big_data(ID_A, "k", "d") == -1, ENODEV);
+    FAILS(image_store_big_data(ID_A, "k") == NULL, ENODEV);
+    FAILS(image_store_big_data_size(ID_A, "k") == -1, ENODEV);
+    FAILS(image_store_big_data_digest(ID_A, "k") == NULL, ENODEV);
+    FAILS(image_store_big_data_names(ID_A, &texts, &len) == -1, ENODEV);
+    FAILS(image_store_get_names(ID_A, &texts, &len) == -1, ENODEV);
+    FAILS(image_store_add_name(ID_A, "a:1") == -1, ENODEV);
+    FAILS(image_store_set_names(ID_A, names, 1) == -1, ENODEV);
+    FAILS(image_store_set_metadata(ID_A, "m") == -1, ENODEV);
+    FAILS(image_store_metadata(ID_A) == NULL, ENODEV);
+    FAILS(image_store_set_load_time(ID_A, &time) == -1, ENODEV);
+    FAILS(image_store_set_image_size(ID_A, 1) == -1, ENODEV);
+    FAILS(image_store_top_layer(ID_A) == NULL, ENODEV);
+    FAILS(image_store_get_images_number() == (size_t)-1, ENODEV);
+    FAILS(image_store_get_image(ID_A) == NULL, ENODEV);
+    FAILS(image_store_get_image_summary(ID_A) == NULL, ENODEV);
+    FAILS(image_store_get_all_images(&all) == -1, ENODEV);
+    FAILS(image_store_get_fs_info(&info) == -1, ENODEV);
+    WORKS((image_store_free(), true));
+}
+
+int main(int argc, char **argv)
+{
+    char driver[] = "vfs";
+    struct storage_module_init_options conf;
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s ROOT RUN_ROOT\n", argv[0]);
+        return 2;
+    }
+    layer_init();
+    image_init();
+    nothing_is_open();
+    for (int open = 0; open < 2; open++) {
+        layer_create();
+        layers();
+        image_create();
+        images();
+        freeing_nothing();
+        if (open == 0) {
+            memset(&conf, 0, sizeof(conf));
+            conf.storage_root = argv[1];
+            conf.storage_run_root = argv[2];
+            conf.driver_name = driver;
+            WORKS(layer_store_init(&conf) == 0);
+            WORKS(image_store_init(&conf) == 0);
+        }
+    }
+    layer_store_exit();
+    image_store_free();
+    nothing_is_open();
+    return DONE();
+}

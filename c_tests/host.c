@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MulanPSL-2.0 */
+/* The last error of each thread, the log's callback, what the host is told. */
+
+#include "test.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+
+struct seen {
+    int lines;
+    int level;
+    char text[512];
+};
+
+/* Keeps the line, and calls the library: a callback may. */
+static void on_log(int level, const char *message, void *userdata)
+{
+    struct seen *seen = userdata;
+
+    seen->lines++;
+    seen->level = level;
+    snprintf(seen->text, sizeof(seen->text), "%s", message);
+    free_layer(NULL);
+    errno = ENOSPC;
+}
+
+static void on_error(const char *message, void *userdata)
+{
+    struct seen *seen = userdata;
+
+    seen->lines++;
+    snprintf(seen->text, sizeof(seen->text), "%s", message);
+    errno = ENOSPC;
+}
+
+static void *other_thread(void *unused)
+{
+    (void)unused;
+    return isula_storage_last_error() == NULL ? NULL : &test_failures;
+}
+
+static void the_last_error_belongs_to_a_thread(void)
+{
+    pthread_t thread;
+    void *result = NULL;
+    const char *first;
+
+    CHECK(isula_storage_last_error() == NULL);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    first = isula_storage_last_error();
+    CHECK(test_same(first, "layer_store_delete: id is NULL"));
+
+    WORKS(layer_store_umount(NULL, false) == 0);
+    CHECK(isula_storage_last_error() == first);
+    CHECK(test_same(first, "layer_store_delete: id is NULL"));
+
+    CHECK(pthread_create(&thread, NULL, other_thread, NULL) == 0);
+    CHECK(pthread_join(thread, &result) == 0);
+    CHECK(result == NULL);
+
+    FAILS(layer_store_delete(NOT_UTF8) == -1, EILSEQ);
+    CHECK(strstr(isula_storage_last_error(), "id is not UTF-8") != NULL);
+    FAILS(layer_store_delete(ID_A) == -1, ENODEV);
+    CHECK(strstr(isula_storage_last_error(), "is not open") != NULL);
+}
+
+static void the_log_goes_to_the_callback(void)
+{
+    struct seen seen = { 0, 0, "" };
+
+    FAILS(isula_storage_set_log(on_log, &seen, ISULA_STORAGE_LOG_TRACE + 1) == -1, EINVAL);
+    FAILS(isula_storage_set_log(on_log, &seen, -1) == -1, EINVAL);
+    CHECK(seen.lines == 0);
+
+    WORKS(isula_storage_set_log(on_log, &seen, ISULA_STORAGE_LOG_ERROR) == 0);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(seen.lines == 0);
+
+    WORKS(isula_storage_set_log(on_log, &seen, ISULA_STORAGE_LOG_WARN) == 0);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(seen.lines == 1);
+    CHECK(seen.level == ISULA_STORAGE_LOG_WARN);
+    CHECK(test_same(seen.text, "layer_store_delete: id is NULL"));
+
+    WORKS(isula_storage_set_log(on_log, &seen, ISULA_STORAGE_LOG_OFF) == 0);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(seen.lines == 1);
+    WORKS(isula_storage_set_log(NULL, NULL, ISULA_STORAGE_LOG_ERROR) == 0);
+}
+
+static void the_host_is_shown_errors(void)
+{
+    struct seen seen = { 0, 0, "" };
+    struct isula_storage_host host;
+
+    memset(&host, 0, sizeof(host));
+    FAILS(isula_storage_set_host(NULL) == -1, EINVAL);
+    FAILS(isula_storage_set_host(&host) == -1, EINVAL);
+
+    host.size = sizeof(host);
+    host.userdata = &seen;
+    host.set_error_message = on_error;
+    WORKS(isula_storage_set_host(&host) == 0);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(seen.lines == 1);
+    CHECK(test_same(seen.text, "layer_store_delete: id is NULL"));
+
+    /* A bad struct changes nothing. */
+    seen.lines = 0;
+    host.userns_remap = "1:2";
+    host.set_error_message = NULL;
+    FAILS(isula_storage_set_host(&host) == -1, EINVAL);
+    host.userns_remap = NULL;
+    host.root_dir = NOT_UTF8;
+    FAILS(isula_storage_set_host(&host) == -1, EILSEQ);
+    host.root_dir = NULL;
+    host.default_registry_host = NOT_UTF8;
+    FAILS(isula_storage_set_host(&host) == -1, EILSEQ);
+    CHECK(seen.lines == 3);
+
+    /* Members beyond the size that the caller knows are not read. */
+    seen.lines = 0;
+    host.set_error_message = on_error;
+    host.size = offsetof(struct isula_storage_host, default_registry_host);
+    WORKS(isula_storage_set_host(&host) == 0);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(seen.lines == 1);
+    host.size = offsetof(struct isula_storage_host, set_error_message);
+    WORKS(isula_storage_set_host(&host) == 0);
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(seen.lines == 1);
+}
+
+/* iSulad's own function, which the library finds in the process unless the host has set another. */
+static char from_process[512];
+
+void isulad_set_error_message(const char *format, ...);
+
+void isulad_set_error_message(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(from_process, sizeof(from_process), format, arguments);
+    va_end(arguments);
+}
+
+static void the_process_is_asked_if_the_host_is_silent(void)
+{
+    struct isula_storage_host host;
+
+    memset(&host, 0, sizeof(host));
+    host.size = sizeof(host);
+    WORKS(isula_storage_set_host(&host) == 0);
+    from_process[0] = '\0';
+    FAILS(layer_store_delete(NULL) == -1, EINVAL);
+    CHECK(test_same(from_process, "layer_store_delete: id is NULL"));
+}
+
+int main(void)
+{
+    the_last_error_belongs_to_a_thread();
+    the_log_goes_to_the_callback();
+    the_host_is_shown_errors();
+    the_process_is_asked_if_the_host_is_silent();
+    return DONE();
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MulanPSL-2.0 */
+/*
+ * Declares every documented prototype again: a function whose signature has drifted does not compile. The header is
+ * included twice on purpose, and once more in another unit (unit.c).
+ */
+
+#include "isula_storage.h"
+#include "isula_storage.h"
+#include "test.h"
+
+/* Design documents of the image store. */
+int new_image_store(bool daemon, bool readonly, const char *dir, image_store_t *image_store);
+
+/* Design document of the layer store. */
+int layer_store_init(const struct storage_module_init_options *conf);
+void layer_store_exit(void);
+int layer_store_create(const char *id, const struct layer_opts *opts, const struct io_read_wrapper *content,
+                       char **new_id);
+int layer_inc_hold_refs(const char *layer_id);
+int layer_dec_hold_refs(const char *layer_id);
+int layer_get_hold_refs(const char *layer_id, int *ref_num);
+int layer_store_delete(const char *id);
+bool layer_store_exists(const char *id);
+int layer_store_list(struct layer_list *resp);
+int layer_store_by_compress_digest(const char *digest, struct layer_list *resp);
+int layer_store_by_uncompress_digest(const char *digest, struct layer_list *resp);
+struct layer *layer_store_lookup(const char *name);
+char *layer_store_mount(const char *id);
+int layer_store_umount(const char *id, bool force);
+int layer_store_get_layer_fs_info(const char *layer_id, imagetool_fs_info *fs_info);
+container_inspect_graph_driver *layer_store_get_metadata_by_layer_id(const char *id);
+
+/* layer_store.h of iSulad. */
+void layer_store_cleanup(void);
+void remove_layer_list_tail(void);
+int layer_store_try_repair_lowers(const char *id);
+int layer_store_check(const char *id);
+void free_layer_opts(struct layer_opts *opts);
+void free_layer_store_mount_opts(struct layer_store_mount_opts *opts);
+
+/* storage.h of iSulad. */
+void free_layer(struct layer *layer);
+void free_layer_list(struct layer_list *list);
+struct layer_list *storage_layers_get_by_compress_digest(const char *digest);
+
+/* image_store.h of iSulad. */
+int image_store_init(struct storage_module_init_options *opts);
+void image_store_free(void);
+char *image_store_create(const char *id, const char **names, size_t names_len, const char *layer, const char *metadata,
+                         const types_timestamp_t *time, const char *searchable_digest);
+char *image_store_lookup(const char *id);
+bool image_store_exists(const char *id);
+int image_store_delete(const char *id);
+int image_store_set_big_data(const char *id, const char *key, const char *data);
+char *image_store_big_data(const char *id, const char *key);
+int64_t image_store_big_data_size(const char *id, const char *key);
+char *image_store_big_data_digest(const char *id, const char *key);
+int image_store_big_data_names(const char *id, char ***names, size_t *names_len);
+int image_store_get_names(const char *id, char ***names, size_t *names_len);
+int image_store_add_name(const char *id, const char *name);
+int image_store_set_names(const char *id, const char **names, size_t names_len);
+int image_store_set_metadata(const char *id, const char *metadata);
+char *image_store_metadata(const char *id);
+int image_store_set_load_time(const char *id, const types_timestamp_t *time);
+int image_store_set_image_size(const char *id, uint64_t size);
+char *image_store_top_layer(const char *id);
+size_t image_store_get_images_number(void);
+imagetool_image *image_store_get_image(const char *id);
+imagetool_image_summary *image_store_get_image_summary(const char *id);
+int image_store_get_all_images(imagetool_images_list *images_list);
+int image_store_get_fs_info(imagetool_fs_info *fs_info);
+
+/* This library's own additions. */
+const char *isula_storage_version(void);
+const char *isula_storage_last_error(void);
+int isula_storage_set_log(void (*callback)(int level, const char *message, void *userdata), void *userdata, int level);
+int isula_storage_set_host(const struct isula_storage_host *host);
+const struct isula_storage_layout_entry *isula_storage_abi_layout(size_t *len);
+void free_image_store(image_store_t *image_store);
+void isula_storage_free_string(char *text);
+void isula_storage_free_strings(char **texts, size_t len);
+void isula_storage_clear_layer_list(struct layer_list *list);
+void isula_storage_clear_image(image_storage_images *image);
+void isula_storage_free_images(image_storage_images *images, size_t len);
+void isula_storage_free_imagetool_image(imagetool_image *image);
+void isula_storage_free_imagetool_image_summary(imagetool_image_summary *summary);
+void isula_storage_free_imagetool_images_list(imagetool_images_list *list);
+void isula_storage_clear_imagetool_images_list(imagetool_images_list *list);
+void isula_storage_free_imagetool_fs_info(imagetool_fs_info *info);
+void isula_storage_clear_imagetool_fs_info(imagetool_fs_info *info);
+void isula_storage_free_graph_driver(container_inspect_graph_driver *driver);
+
+/* The typedefs that the design documents name. */
+_Static_assert(_Generic((image_storage_images *)0, storage_image *: 1, default: 0), "image_storage_images");
+_Static_assert(_Generic((timestamp *)0, types_timestamp_t *: 1, default: 0), "timestamp");
+
+/* unit.c */
+size_t other_unit_size(void);
+
+int main(void)
+{
+    CHECK(other_unit_size() == sizeof(image_store_t));
+    CHECK(strcmp(isula_storage_version(), EXPECTED_VERSION) == 0);
+    return DONE();
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Builds and runs the C programs of `c_tests/` against the library that was built for this test: plain, under
+//! valgrind, and compiled with the address and undefined-behaviour sanitizers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+const VALGRIND: [&str; 6] = [
+    "valgrind",
+    "--quiet",
+    "--leak-check=full",
+    "--show-leak-kinds=definite,indirect,possible",
+    "--errors-for-leak-kinds=definite,indirect,possible",
+    "--error-exitcode=99",
+];
+
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Directory of the shared library: cargo puts it beside this test.
+fn built() -> PathBuf {
+    let dir = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+    assert!(dir.join("libisula_storage.so").exists(), "no libisula_storage.so beside this test");
+    dir
+}
+
+/// A directory with the library under the name that programs ask for.
+fn library() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lib");
+        fs::create_dir_all(&dir).unwrap();
+        for name in ["libisula_storage.so", "libisula_storage.so.0"] {
+            let link = dir.join(name);
+            if fs::symlink_metadata(&link).is_ok() {
+                fs::remove_file(&link).unwrap();
+            }
+            symlink(built().join("libisula_storage.so"), link).unwrap();
+        }
+        dir
+    })
+}
+
+/// Runs a command and gives what it printed; anything but exit code 0 fails the test.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{text}{errors}", output.status);
+    text
+}
+
+/// One program of `c_tests/`: its first source names it.
+struct Program {
+    sources: &'static [&'static str],
+    flags: &'static [&'static str],
+}
+
+impl Program {
+    fn new(sources: &'static [&'static str]) -> Self {
+        Program { sources, flags: &[] }
+    }
+
+    fn compile(&self, dir: &Path, variant: &str, extra: &[&str]) -> PathBuf {
+        let name = self.sources[0].split('.').next().unwrap();
+        let program = dir.join(format!("{name}{variant}"));
+        let cplusplus = self.sources[0].ends_with(".cpp");
+        let mut compiler = Command::new(if cplusplus { "g++" } else { "gcc" });
+        compiler.arg(if cplusplus { "-std=c++17" } else { "-std=c11" });
+        compiler.args(WARNINGS).args(["-g", "-D_POSIX_C_SOURCE=200809L", "-rdynamic"]);
+        compiler.arg(format!("-DEXPECTED_VERSION=\"{}\"", env!("CARGO_PKG_VERSION")));
+        if cfg!(feature = "remote-layer-store") {
+            compiler.arg("-DENABLE_REMOTE_LAYER_STORE");
+        }
+        compiler.arg("-I").arg(source("include")).arg("-I").arg(source("src/ffi"));
+        compiler.arg("-I").arg(source("c_tests/libisula"));
+        compiler.args(self.flags).args(extra);
+        compiler.args(self.sources.iter().map(|name| source("c_tests").join(name)));
+        compiler.arg("-o").arg(&program);
+        compiler.arg("-L").arg(library()).arg(format!("-Wl,-rpath,{}", library().display()));
+        run(compiler.args(["-lisula_storage", "-lpthread"]));
+        program
+    }
+
+    /// Runs it plain, with sanitizers and under valgrind, each with a fresh directory and these arguments in it.
+    fn check(&self, arguments: &[&str]) {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = self.compile(dir.path(), "", &[]);
+        let sanitized = self.compile(
+            dir.path(),
+            "-sanitized",
+            &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+        );
+        let start = |wrapper: &[&str], program: &Path| {
+            let place = tempfile::tempdir_in(dir.path()).unwrap();
+            let mut words: Vec<PathBuf> = wrapper.iter().map(PathBuf::from).collect();
+            words.push(program.to_path_buf());
+            let mut command = Command::new(words.remove(0));
+            command.args(words).current_dir(dir.path());
+            for argument in arguments {
+                // `/x` is made a path of the fresh directory, anything else stays.
+                match argument.strip_prefix('/') {
+                    Some(name) => command.arg(place.path().join(name)),
+                    None => command.arg(argument),
+                };
+            }
+            run(&mut command);
+        };
+        start(&[], &plain);
+        start(&[], &sanitized);
+        start(&VALGRIND, &plain);
+    }
+}
+
+#[test]
+fn layouts_are_those_of_isulad() {
+    Program::new(&["layout.c"]).check(&[]);
+}
+
+#[test]
+fn layouts_beside_libisula_are_the_same() {
+    Program { sources: &["layout.c"], flags: &["-DISULA_STORAGE_USE_LIBISULA"] }.check(&[]);
+}
+
+#[test]
+fn signatures_are_those_of_the_documents() {
+    Program::new(&["signatures.c", "unit.c"]).check(&[]);
+}
+
+#[test]
+fn errors_and_the_log_reach_the_caller() {
+    Program::new(&["host.c"]).check(&[]);
+}
+
+#[test]
+fn every_pointer_argument_is_checked() {
+    Program::new(&["arguments.c"]).check(&["/root", "/run"]);
+}
+
+#[test]
+fn cplusplus_programs_use_the_header() {
+    Program::new(&["cplusplus.cpp"]).check(&["/root"]);
+}
+
+/// The header alone, as each language, is complete.
+#[test]
+fn the_header_stands_alone() {
+    for (compiler, standard, language) in [("gcc", "c11", "c"), ("g++", "c++17", "c++")] {
+        for header in ["isula_storage.h", "isula_storage_types.h"] {
+            let mut command = Command::new(compiler);
+            command.arg(format!("-std={standard}")).args(WARNINGS).args(["-fsyntax-only", "-x", language]);
+            run(command.arg(source("include").join(header)));
+        }
+    }
+}
+
+fn symbols(arguments: &[&str]) -> BTreeSet<String> {
+    let mut nm = Command::new("nm");
+    let text = run(nm.args(arguments).arg(library().join("libisula_storage.so")));
+    text.lines().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn exports_are_exactly_those_listed() {
+    let listed = fs::read_to_string(source("c_tests/exports.txt")).unwrap();
+    let listed: BTreeSet<String> = listed.lines().map(str::to_owned).collect();
+    let exported = symbols(&["-D", "--defined-only"]);
+    let missing: Vec<_> = listed.difference(&exported).collect();
+    let surplus: Vec<_> = exported.difference(&listed).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "missing: {missing:?}, not listed: {surplus:?}");
+}
+
+/// Undefined symbols carry the version of the library that has them: glibc's, and those of libgcc_s, which every
+/// program with Rust's standard library needs to unwind a stack.
+#[test]
+fn nothing_is_needed_beyond_libc() {
+    for symbol in symbols(&["-D", "--undefined-only"]) {
+        let version = symbol.split_once('@').map(|(_, version)| version.trim_start_matches('@'));
+        let known =
+            version.is_some_and(|version| version.starts_with("GLIBC_") || version.starts_with("GCC_"));
+        // Hooks that the toolchain leaves open for whoever has them.
+        let hook = ["__gmon_start__", "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable"];
+        assert!(known || hook.contains(&symbol.as_str()), "undefined symbol {symbol}");
+    }
+    let mut readelf = Command::new("readelf");
+    let text = run(readelf.arg("-d").arg(library().join("libisula_storage.so")));
+    let entry = |tag: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter(|line| line.contains(tag));
+        lines.map(|line| line[line.find('[').unwrap() + 1..line.find(']').unwrap()].to_owned()).collect()
+    };
+    assert_eq!(entry("(SONAME)"), BTreeSet::from(["libisula_storage.so.0".to_owned()]));
+    let allowed = ["libc.so.6", "libgcc_s.so.1", "libm.so.6", "ld-linux-x86-64.so.2"];
+    let needed = entry("(NEEDED)");
+    assert!(needed.iter().all(|name| allowed.contains(&name.as_str())), "needed: {needed:?}");
+}
+
+/// A program that links the archive instead of the shared library.
+#[test]
+fn the_static_library_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("static");
+    let mut compiler = Command::new("gcc");
+    compiler.arg("-std=c11").args(WARNINGS).arg("-D_POSIX_C_SOURCE=200809L");
+    compiler.arg(format!("-DEXPECTED_VERSION=\"{}\"", env!("CARGO_PKG_VERSION")));
+    compiler.arg("-I").arg(source("include"));
+    compiler.args(["signatures.c", "unit.c"].map(|name| source("c_tests").join(name)));
+    compiler.arg(built().join("libisula_storage.a")).args(["-lgcc_s", "-lpthread", "-ldl", "-lm"]);
+    run(compiler.arg("-o").arg(&program));
+    run(&mut Command::new(program));
+}
