@@ -10,6 +10,7 @@
 //! a directory after binding it.
 
 pub(crate) mod at;
+mod content;
 mod copy;
 mod magic;
 mod remove;

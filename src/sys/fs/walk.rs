@@ -149,3 +149,54 @@ impl Cursor {
         path.display().to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::TestRoot;
+
+    fn descend(root: &TestRoot, depth: usize) -> Cursor {
+        let dir = Dir::open(root.path()).unwrap();
+        let mut cursor = Cursor::at(&dir, Mounts::Refuse).unwrap();
+        for _ in 0..depth {
+            rustix::fs::mkdirat(cursor.fd(), "d", Mode::RWXU).unwrap();
+            assert_eq!(cursor.down(OsStr::new("d"), false).unwrap(), Step::Entered);
+        }
+        cursor
+    }
+
+    #[test]
+    fn few_descriptors_are_open_and_the_way_back_is_found() {
+        let root = TestRoot::in_memory("walk");
+        let mut cursor = descend(&root, 300);
+        assert_eq!(cursor.levels.iter().filter(|level| level.fd.is_some()).count(), OPEN_ANCESTORS);
+        let mut steps = 0;
+        while let Some(name) = cursor.up().unwrap() {
+            assert_eq!(name, "d");
+            steps += 1;
+        }
+        assert_eq!((steps, cursor.depth()), (300, 0));
+        let start = Dir::open(root.path()).unwrap();
+        assert!(cursor.identity().same_inode(&Identity::of(start.as_fd()).unwrap()));
+    }
+
+    #[test]
+    fn a_directory_that_was_moved_away_ends_the_walk() {
+        let root = TestRoot::in_memory("walk");
+        let mut cursor = descend(&root, 60);
+        std::fs::create_dir(root.join("elsewhere")).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "test")]
+        std::fs::rename(root.join("d/d/d/d/d"), root.join("elsewhere/d")).unwrap();
+        let error = std::iter::from_fn(|| cursor.up().transpose()).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+        assert!(error.report().contains("moved meanwhile"), "{}", error.report());
+    }
+
+    #[test]
+    fn long_ways_are_shown_short() {
+        let root = TestRoot::in_memory("walk");
+        let cursor = descend(&root, 100);
+        let shown = cursor.show(OsStr::new("x"));
+        assert_eq!(shown, format!("{}/…/d/d/d/d/d/d/d/d/x", root.path().display()));
+    }
+}
