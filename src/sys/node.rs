@@ -3,11 +3,8 @@
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 
 use crate::error::{During, Result};
 use crate::sys::fs::Dir;
@@ -59,14 +56,4 @@ pub fn reports_file_types(dir: &Dir) -> Result<bool> {
 /// Whether this process acts as root: owners can be given away and devices made.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Unmounts what is mounted on `target` if nothing uses it and nothing is mounted below; never detaches. `false` when
-/// it is in use or no mount point.
-pub fn unmount_idle(target: &Path) -> Result<bool> {
-    match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
-        Ok(()) => Ok(true),
-        Err(Errno::BUSY | Errno::INVAL) => Ok(false),
-        Err(error) => Err(error).during(|| format!("unmount {}", target.display())),
-    }
 }

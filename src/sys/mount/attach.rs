@@ -73,6 +73,16 @@ pub fn unmount(target: &Path) -> Result<bool> {
     }
 }
 
+/// Unmounts what is mounted on `target` only if nothing uses it and nothing is mounted below it; never detaches. In use,
+/// or nothing mounted there: `false`.
+pub fn unmount_idle(target: &Path) -> Result<bool> {
+    match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(true),
+        Err(Errno::BUSY | Errno::INVAL | Errno::NOENT) => Ok(false),
+        Err(error) => Err(error).during(|| format!("unmount {}", target.display())),
+    }
+}
+
 /// Binds a directory on itself and makes it private, unless it is a mount point already (then it is only made private);
 /// the home of the overlay driver is kept so in the reference.
 ///

@@ -38,6 +38,8 @@ pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> 
     let target = name_below(overlay.home.as_fd(), target).during(|| "open the mount point")?;
     let mut context = Context::open()?;
     let lowers = context.probe(overlay)?;
+    // The device that mount tables show; without it they say `none`, where the reference's mounts say `overlay`.
+    context.set_string("source", "overlay".as_ref())?;
     match lowers {
         Lowers::OneByOne => {
             for lower in &overlay.lowers {

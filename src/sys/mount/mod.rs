@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::Dir;
 
-pub use attach::{bind_private, is_mount_point, overlay_supported, unmount};
+pub use attach::{bind_private, is_mount_point, overlay_supported, unmount, unmount_idle};
 
 /// What an overlay mount is made of.
 #[derive(Debug, Clone)]
