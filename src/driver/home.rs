@@ -22,8 +22,7 @@ const STAGED_NAME_LEN: usize = 32;
 pub(super) struct Home {
     dir: Dir,
     writer: Option<Writer>,
-    /// Absent only when the home was never opened for writing.
-    state: Option<StateDir>,
+    state: StateDir,
 }
 
 #[derive(Debug)]
@@ -36,10 +35,7 @@ impl Home {
     /// Opens the state of a home. For writing: takes its lock and removes what a crash left half-built or half-removed.
     pub(super) fn open(dir: Dir, durability: Durability, read_only: bool) -> Result<Home> {
         if read_only {
-            let state = match dir.stat(STATE)? {
-                Some(_) => Some(StateDir::open(&dir, STATE, Ownership::ReadOnly, durability)?),
-                None => None,
-            };
+            let state = StateDir::open(&dir, STATE, Ownership::ReadOnly, durability)?;
             return Ok(Home { dir, writer: None, state });
         }
         let state = StateDir::open(&dir, STATE, Ownership::Owner, durability)?;
@@ -50,7 +46,7 @@ impl Home {
             }
         }
         state.sweep_trash();
-        Ok(Home { dir, writer: Some(Writer { staging, durability }), state: Some(state) })
+        Ok(Home { dir, writer: Some(Writer { staging, durability }), state })
     }
 
     /// The home itself.
@@ -77,15 +73,14 @@ impl Home {
         })
     }
 
-    /// The state directory; for changes.
+    /// The state directory, for changes.
     pub(super) fn state(&self) -> Result<&StateDir> {
-        self.check_writable()?;
-        self.state.as_ref().ok_or_else(|| Error::new(ErrorKind::NotReady, "the driver's state is not open"))
+        self.check_writable().map(|()| &self.state)
     }
 
     /// What lies in quarantine.
     pub(super) fn quarantined(&self) -> Result<Vec<Quarantined>> {
-        self.state.as_ref().map_or_else(|| Ok(Vec::new()), StateDir::quarantined)
+        self.state.quarantined()
     }
 
     /// Makes names in `dir` durable.

@@ -20,8 +20,8 @@ pub struct OverlayOptions {
     pub override_kernel_check: bool,
     /// The home is not bound on itself.
     pub skip_mount_home: bool,
-    /// Options of every mount, each `key` or `key=value`.
-    pub mount_options: Vec<String>,
+    /// Options of every mount, as they were given.
+    pub mount_options: Option<String>,
 }
 
 impl OverlayOptions {
@@ -37,7 +37,7 @@ impl OverlayOptions {
                 }
                 "overlay2.override_kernel_check" => parsed.override_kernel_check = parse_bool(option, value)?,
                 "overlay2.skip_mount_home" => parsed.skip_mount_home = parse_bool(option, value)?,
-                "overlay2.mountopt" => parsed.mount_options = split_mount_options(value),
+                "overlay2.mountopt" => parsed.mount_options = Some(value.to_owned()),
                 _ => return Err(Error::invalid(format!("overlay2: unknown option: '{option}'"))),
             }
         }
@@ -71,25 +71,6 @@ fn parse_bool(option: &str, value: &str) -> Result<bool> {
     }
 }
 
-/// Splits at commas outside double quotes (`context="a:b:c1,c2"` is one option); empty pieces are dropped.
-fn split_mount_options(text: &str) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let mut piece = String::new();
-    let mut quoted = false;
-    for c in text.chars() {
-        match c {
-            ',' if !quoted => pieces.push(std::mem::take(&mut piece)),
-            _ => {
-                quoted ^= c == '"';
-                piece.push(c);
-            }
-        }
-    }
-    pieces.push(piece);
-    pieces.retain(|piece| !piece.is_empty());
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +88,8 @@ mod tests {
             "Overlay2.BaseSize=10m",
             "OVERLAY2.OVERRIDE_KERNEL_CHECK=T",
             "overlay2.skip_mount_home=1",
-            "overlay2.mountopt=nodev,metacopy=on,,context=\"a:b:c1,c2\"",
+            "overlay2.mountopt=ro",
+            "overlay2.mountopt=nodev,metacopy=on,context=\"a:b:c1,c2\"",
         ]);
         assert_eq!(
             all.unwrap(),
@@ -115,11 +97,7 @@ mod tests {
                 default_size: Some(Bytes(10 << 20)),
                 override_kernel_check: true,
                 skip_mount_home: true,
-                mount_options: vec![
-                    "nodev".to_owned(),
-                    "metacopy=on".to_owned(),
-                    "context=\"a:b:c1,c2\"".to_owned()
-                ],
+                mount_options: Some("nodev,metacopy=on,context=\"a:b:c1,c2\"".to_owned()),
             }
         );
         assert_eq!(parse(&["overlay2.size=4k", "overlay2.size=0"]).unwrap().default_size, None);

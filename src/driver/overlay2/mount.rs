@@ -79,7 +79,7 @@ impl Overlay {
             lowers,
             upper,
             work,
-            options: self.options.mount_options.clone(),
+            options: self.options.mount_options.iter().cloned().collect(),
             label: label.filter(|label| !label.is_empty()).map(str::to_owned),
         })
     }

@@ -155,7 +155,7 @@ impl BoundHome {
 
 impl Drop for BoundHome {
     fn drop(&mut self) {
-        match node::unmount_idle(&self.0) {
+        match mount::unmount_idle(&self.0) {
             Ok(true) => {}
             Ok(false) => log::info!("{} stays mounted: it is in use", self.0.display()),
             Err(error) => log::warn!("unmount {}: {}", self.0.display(), error.report()),
