@@ -5,6 +5,8 @@
 
 pub mod config;
 pub mod descriptor;
+pub mod docker_archive;
 pub mod docker_config;
 pub mod manifest;
+pub mod oci_layout;
 pub mod schema1;
