@@ -78,7 +78,8 @@ fn is_zero(size: &u64) -> bool {
 /// The manifest that iSulad's load stores for an image of a docker archive, byte for byte: four spaces, a newline at
 /// the end.
 pub fn made_up_manifest(config: Blob, layers: &[Blob]) -> Result<Vec<u8>> {
-    let entry = |media_type, blob: &Blob| MadeUpBlob { media_type, size: blob.size, digest: blob.digest.to_string() };
+    let entry =
+        |media_type, blob: &Blob| MadeUpBlob { media_type, size: blob.size, digest: blob.digest.to_string() };
     let manifest = MadeUp {
         schema_version: 2,
         config: entry(CONFIG_TYPE, &config),
@@ -115,7 +116,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_list_of_images_is_refused() {
-        for bad in ["", "[]", "{}", "[{}]", "[{\"Config\":1}]", "[{\"Config\":\"a\",\"Layers\":\"x\"}]", "[1]"] {
+        for bad in
+            ["", "[]", "{}", "[{}]", "[{\"Config\":1}]", "[{\"Config\":\"a\",\"Layers\":\"x\"}]", "[1]"]
+        {
             assert_eq!(parse_manifest(bad.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidData, "{bad}");
         }
     }
@@ -123,12 +126,23 @@ mod tests {
     /// The text is the one that a real iSulad daemon stored for `tests/golden/images/opq.tar.gz`.
     #[test]
     fn the_made_up_manifest_is_the_one_that_isulad_writes() {
-        let config =
-            Blob { digest: digest("bc963e45ffea5b72f31132cbaa00e912eb1fd7bfd4a5822cc1004791e791c6cb"), size: 824 };
+        let config = Blob {
+            digest: digest("bc963e45ffea5b72f31132cbaa00e912eb1fd7bfd4a5822cc1004791e791c6cb"),
+            size: 824,
+        };
         let layers = [
-            Blob { digest: digest("e3548aeb466def46e7d035c029a6c86a90f525312873481d224369b802b5b5f3"), size: 2_007_552 },
-            Blob { digest: digest("33b7c9e99d55a2e67fbd0ecdf44f19975cbb1c570347feb195557df8f9cb9c24"), size: 7168 },
-            Blob { digest: digest("5bad5a72b45f57c4f68997b29d7768e48751e2958e060ec947daa307f45a37d4"), size: 10_240 },
+            Blob {
+                digest: digest("e3548aeb466def46e7d035c029a6c86a90f525312873481d224369b802b5b5f3"),
+                size: 2_007_552,
+            },
+            Blob {
+                digest: digest("33b7c9e99d55a2e67fbd0ecdf44f19975cbb1c570347feb195557df8f9cb9c24"),
+                size: 7168,
+            },
+            Blob {
+                digest: digest("5bad5a72b45f57c4f68997b29d7768e48751e2958e060ec947daa307f45a37d4"),
+                size: 10_240,
+            },
         ];
         let text = made_up_manifest(config, &layers).unwrap();
         assert_eq!(text.len(), 923);
@@ -140,11 +154,19 @@ mod tests {
 
     #[test]
     fn an_unknown_size_is_left_out() {
-        let config =
-            Blob { digest: digest("11ecebd34f10939e545d04d93fb8d09ac0c252c3c1e4bcf55a34694d2bcd5142"), size: 658 };
+        let config = Blob {
+            digest: digest("11ecebd34f10939e545d04d93fb8d09ac0c252c3c1e4bcf55a34694d2bcd5142"),
+            size: 658,
+        };
         let layers = [
-            Blob { digest: digest("e3548aeb466def46e7d035c029a6c86a90f525312873481d224369b802b5b5f3"), size: 0 },
-            Blob { digest: digest("33b7c9e99d55a2e67fbd0ecdf44f19975cbb1c570347feb195557df8f9cb9c24"), size: 0 },
+            Blob {
+                digest: digest("e3548aeb466def46e7d035c029a6c86a90f525312873481d224369b802b5b5f3"),
+                size: 0,
+            },
+            Blob {
+                digest: digest("33b7c9e99d55a2e67fbd0ecdf44f19975cbb1c570347feb195557df8f9cb9c24"),
+                size: 0,
+            },
         ];
         let text = made_up_manifest(config, &layers).unwrap();
         assert_eq!(

@@ -200,6 +200,45 @@ impl RawDescriptor {
     }
 }
 
+/// What an import needs of an image config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFacts {
+    /// When the image was made, as written; often absent.
+    pub created: Option<String>,
+    /// Diff IDs of its layers, base first.
+    pub diff_ids: Vec<Digest>,
+    /// For which platform, if it says so.
+    pub platform: Option<Platform>,
+}
+
+/// Reads the few members of an image config that an import needs.
+pub fn parse_config(text: &[u8]) -> Result<ConfigFacts> {
+    #[derive(Deserialize)]
+    struct RootFs {
+        #[serde(default)]
+        diff_ids: Vec<String>,
+    }
+    #[derive(Deserialize)]
+    struct Raw {
+        created: Option<String>,
+        #[serde(default)]
+        os: String,
+        #[serde(default)]
+        architecture: String,
+        variant: Option<String>,
+        rootfs: RootFs,
+    }
+    let raw: Raw = serde_json::from_slice(text).map_err(|error| invalid("image config", error))?;
+    let digest = |text: &String| Digest::parse(text).map_err(|error| error.with_kind(ErrorKind::InvalidData));
+    let variant = raw.variant.filter(|variant| !variant.is_empty());
+    let known = !raw.os.is_empty() && !raw.architecture.is_empty();
+    Ok(ConfigFacts {
+        created: raw.created,
+        diff_ids: raw.rootfs.diff_ids.iter().map(digest).collect::<Result<_>>()?,
+        platform: known.then_some(Platform { os: raw.os, architecture: raw.architecture, variant }),
+    })
+}
+
 fn invalid(what: &str, error: serde_json::Error) -> Error {
     Error::with_source(ErrorKind::InvalidData, format!("parse {what}"), error)
 }
@@ -240,8 +279,9 @@ pub fn parse_manifest(text: &[u8]) -> Result<Manifest> {
         config: raw.config.check()?,
         layers: raw.layers.into_iter().map(RawDescriptor::check).collect::<Result<_>>()?,
     };
-    let unknown =
-        |what: &str, name: &str| Error::new(ErrorKind::Unsupported, format!("{what} of type {name:?} is not known"));
+    let unknown = |what: &str, name: &str| {
+        Error::new(ErrorKind::Unsupported, format!("{what} of type {name:?} is not known"))
+    };
     if !CONFIG_TYPES.contains(&manifest.config.media_type.as_str()) {
         return Err(unknown("image config", &manifest.config.media_type));
     }
@@ -344,7 +384,10 @@ mod tests {
     fn the_full_name_wins_over_the_bare_tag() {
         assert_eq!(descriptor(IMAGE, None, &[]).name(), None);
         assert_eq!(descriptor(IMAGE, None, &[(REF_NAME, "v1")]).name(), Some("v1"));
-        assert_eq!(descriptor(IMAGE, None, &[(REF_NAME, "v1"), (CONTAINERD_NAME, "a/b:v1")]).name(), Some("a/b:v1"));
+        assert_eq!(
+            descriptor(IMAGE, None, &[(REF_NAME, "v1"), (CONTAINERD_NAME, "a/b:v1")]).name(),
+            Some("a/b:v1")
+        );
         assert_eq!(descriptor(IMAGE, None, &[(REF_NAME, "v1"), (CONTAINERD_NAME, "")]).name(), Some("v1"));
     }
 

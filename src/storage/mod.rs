@@ -1,2 +1,273 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! The facade: layers, images and what ties them.
+//!
+//! ```text
+//! <root>/                     0700
+//!   <driver>-layers/          see `layer`
+//!   <driver>-images/          see `image`
+//!   <driver>-containers/      records of containers, each with the image it was made from
+//!   <driver>/                 see `driver`
+//! ```
+//!
+//! Lock order: `ties` first; the stores' own locks are taken and dropped inside their methods. `ties` is held for
+//! moments only: while it is decided whether a layer is still used and forgotten if not, and while a fresh hold is
+//! confirmed. Together with the holds this keeps a layer from being deleted between its use and the record that tells of
+//! it. No data is read, unpacked or deleted under it.
+
+mod import;
+mod inspect;
+mod remove;
+mod status;
+
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::digest::Digest;
+use crate::driver::{self, Limits};
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::{self, ImageId, LayerId};
+use crate::image::{ImageStore, ImageStoreOptions, LayerCandidate, LayerLookup};
+use crate::layer::{Layer, LayerStore, LayerStoreOptions};
+use crate::reference;
+use crate::units::Bytes;
+
+pub use crate::persist::{Durability, Ownership};
+pub use crate::spec::oci_layout::Platform;
+pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
+pub use inspect::{ImageDetails, LayerDetails};
+pub use remove::Removal;
+pub use status::Status;
+
+/// Key of the big data that holds an image's manifest.
+pub const MANIFEST_KEY: &str = "manifest";
+
+/// Key of the big data that holds an image's config.
+pub fn config_key(image: &ImageId) -> String {
+    format!("sha256:{image}")
+}
+
+/// How to open a storage.
+#[derive(Debug, Clone)]
+pub struct StorageOptions {
+    /// `storage_root`.
+    pub root: PathBuf,
+    /// `storage_run_root`: mount state, lost at reboot.
+    pub run_root: PathBuf,
+    /// `overlay`, `overlay2`, `vfs`.
+    pub driver: String,
+    /// The daemon's `storage-opts`.
+    pub driver_options: Vec<String>,
+    /// How writes are made durable.
+    pub durability: Durability,
+    /// `Owner` or `ReadOnly`.
+    pub ownership: Ownership,
+    /// Registry host that is not shown in names; none: names stay as they are.
+    pub default_host: Option<String>,
+    /// Bounds on archives.
+    pub limits: Limits,
+}
+
+impl StorageOptions {
+    /// An overlay storage in `root`, owned, durable, with iSulad's default host.
+    pub fn new(root: impl Into<PathBuf>, run_root: impl Into<PathBuf>) -> Self {
+        StorageOptions {
+            root: root.into(),
+            run_root: run_root.into(),
+            driver: "overlay".to_owned(),
+            driver_options: Vec::new(),
+            durability: Durability::Full,
+            ownership: Ownership::Owner,
+            default_host: Some("docker.io".to_owned()),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Layers, images and what ties them. All methods may be called from any thread.
+pub struct Storage {
+    root: PathBuf,
+    driver_dir: &'static str,
+    default_host: Option<String>,
+    limits: Limits,
+    layers: Arc<LayerStore>,
+    images: Arc<ImageStore>,
+    /// See the lock order above.
+    ties: Mutex<()>,
+}
+
+impl Storage {
+    /// Opens the stores, layers first.
+    pub fn open(options: StorageOptions) -> Result<Storage> {
+        let driver_dir = driver::name_on_disk(&options.driver)?;
+        if options.ownership == Ownership::ReadOnly && !options.root.is_dir() {
+            return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
+        }
+        let layers = Arc::new(LayerStore::open(LayerStoreOptions {
+            root: options.root.clone(),
+            run_root: options.run_root,
+            driver: options.driver,
+            driver_options: options.driver_options,
+            durability: options.durability,
+            ownership: options.ownership,
+            owner_shift: None,
+            limits: options.limits.clone(),
+        })?);
+        let images = Arc::new(ImageStore::open(ImageStoreOptions {
+            dir: options.root.join(format!("{driver_dir}-images")),
+            ownership: options.ownership,
+            durability: options.durability,
+            default_host: options.default_host.clone(),
+            layers: Some(Arc::new(ByDigest(layers.clone()))),
+        })?);
+        Ok(Storage {
+            root: options.root,
+            driver_dir,
+            default_host: options.default_host,
+            limits: options.limits,
+            layers,
+            images,
+            ties: Mutex::new(()),
+        })
+    }
+
+    /// `storage_root`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The layer store.
+    pub fn layers(&self) -> &Arc<LayerStore> {
+        &self.layers
+    }
+
+    /// The image store.
+    pub fn images(&self) -> &Arc<ImageStore> {
+        &self.images
+    }
+
+    /// Ends both stores: waits for what is under way and gives up the locks.
+    pub fn close(self) -> Result<()> {
+        self.layers.close()
+    }
+
+    /// A name as records hold it.
+    pub fn normalize(&self, name: &str) -> Result<String> {
+        reference::normalize(name, self.default_host.as_deref())
+    }
+
+    /// The image of this id, short id or name, the name in any spelling that a person may use.
+    pub fn find_image(&self, name: &str) -> Result<ImageId> {
+        self.resolve_image(name).map(|(id, _)| id)
+    }
+
+    /// The same, and whether it was meant by its id.
+    fn resolve_image(&self, name: &str) -> Result<(ImageId, bool)> {
+        if id::is_short(name) && self.images.exists(name) {
+            return Ok((self.images.lookup(name)?, true));
+        }
+        Ok((self.images.lookup(&self.normalize(name)?)?, false))
+    }
+
+    /// The layer of this id or name, or the only one whose id begins like this (at least three digits).
+    pub fn find_layer(&self, name: &str) -> Result<Layer> {
+        if let Some(layer) = self.layers.find(name) {
+            return Ok(layer);
+        }
+        let no_layer = |why: &str| Error::not_found(format!("layer {name}: {why}"));
+        if !id::is_short(name) {
+            return Err(no_layer("no such layer"));
+        }
+        let mut found = self.layers.list().into_iter().filter(|layer| layer.id.as_str().starts_with(name));
+        let layer = found.next().ok_or_else(|| no_layer("no such layer"))?;
+        if found.next().is_some() {
+            return Err(no_layer("several layers have ids that begin so; give more digits"));
+        }
+        Ok(layer)
+    }
+
+    /// A layer, or the top layer of an image: what a person means by one word.
+    pub fn find_layer_or_image(&self, name: &str) -> Result<LayerId> {
+        match self.find_layer(name) {
+            Ok(layer) => return Ok(layer.id),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match self.find_image(name) {
+            Ok(image) => {
+                let top = self.images.top_layer(image.as_str())?;
+                let top = top.ok_or_else(|| Error::not_found(format!("image {image} has no layer")))?;
+                LayerId::new(&top)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(Error::not_found(format!("{name}: no such layer or image")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the exact uncompressed tar of an image layer; returns its digest and length.
+    pub fn export(&self, name: &str, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
+        let layer = self.find_layer(name)?;
+        self.layers.export(layer.id.as_str(), out)
+    }
+
+    /// Sets an image's size anew: the sum of its big data and of all its layers, in bytes.
+    pub fn refresh_size(&self, image: &str) -> Result<u64> {
+        let named = || format!("compute the size of image {image}");
+        let record = self.images.get(image)?;
+        let mut size = 0u64;
+        for key in &record.big_data_names {
+            size = size.saturating_add(u64::try_from(self.images.big_data_size(image, key)?).unwrap_or(0));
+        }
+        for layer in self.chain(record.layer.as_deref().unwrap_or_default()).during(named)? {
+            size = size.saturating_add(u64::try_from(layer.uncompressed_size).unwrap_or(0));
+        }
+        self.images.set_size(image, size)?;
+        Ok(size)
+    }
+
+    /// A layer and all that it stands on, from the top down.
+    pub fn chain(&self, top: &str) -> Result<Vec<Layer>> {
+        let mut chain: Vec<Layer> = Vec::new();
+        let mut next = Some(LayerId::new(top)?);
+        while let Some(id) = next {
+            if chain.iter().any(|layer| layer.id == id) {
+                return Err(Error::corrupt(format!("layer {id} stands on itself")));
+            }
+            let layer = self.layers.find(id.as_str());
+            let layer = layer.ok_or_else(|| Error::not_found(format!("layer {id}: no such layer")))?;
+            next = layer.parent.clone();
+            chain.push(layer);
+        }
+        Ok(chain)
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage")
+            .field("root", &self.root)
+            .field("driver", &self.driver_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the image store asks of the layers.
+struct ByDigest(Arc<LayerStore>);
+
+impl LayerLookup for ByDigest {
+    fn by_compressed_digest(&self, digest: &str) -> Vec<LayerCandidate> {
+        let layers = self.0.by_compressed_digest(digest).into_iter();
+        layers
+            .map(|layer| LayerCandidate {
+                id: layer.id.to_string(),
+                parent: layer.parent.map(|parent| parent.to_string()),
+                uncompressed_digest: layer.uncompressed_digest,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Docker archives, taken as iSulad's load takes them.
+
+use std::io::Read;
+
+use crate::archive::{self, Compression};
+use crate::digest::{Digest, Digester};
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::ImageId;
+use crate::reference;
+use crate::spec::docker_archive::{self, ArchiveImage, Blob};
+use crate::spec::oci_layout;
+
+use super::plan::{self, PlannedImage, PlannedLayer};
+use super::source::{Opened, Source};
+
+const BUFFER: usize = 64 << 10;
+/// Enough to know every compression.
+const HEAD: usize = 8;
+
+/// Reads what the archive holds.
+pub(super) fn plan(source: &Source) -> Result<Vec<PlannedImage>> {
+    let text = source.document(docker_archive::MANIFEST)?;
+    // iSulad gives every image of the archive the digest of this file.
+    let digest = Digest::of(&text);
+    let images = docker_archive::parse_manifest(&text)?;
+    let bad = images.iter().flat_map(|image| &image.repo_tags).find(|name| !reference::is_valid_name(name));
+    if let Some(bad) = bad {
+        let message = format!("the archive names an image {bad:?}, which is not a valid image name");
+        return Err(Error::new(ErrorKind::InvalidData, message));
+    }
+    images.iter().map(|image| plan_image(source, image, digest).during(|| image.config.clone())).collect()
+}
+
+fn plan_image(source: &Source, image: &ArchiveImage, digest: Digest) -> Result<PlannedImage> {
+    let config = source.document(&image.config)?;
+    let config_digest = Digest::of(&config);
+    let facts = oci_layout::parse_config(&config)?;
+    plan::check_layers(&facts, image.layers.len())?;
+    let ids = plan::layer_ids(&facts.diff_ids);
+    let mut layers = Vec::with_capacity(ids.len());
+    for ((id, diff_id), path) in ids.into_iter().zip(&facts.diff_ids).zip(&image.layers) {
+        let Opened { size, content } = source.open_file(path)?;
+        let blob = blob_digest(content, *diff_id).during(|| format!("read layer {path}"))?;
+        layers.push(PlannedLayer { id, diff_id: *diff_id, blob, path: path.clone(), size });
+    }
+    let blobs: Vec<Blob> =
+        layers.iter().map(|layer| Blob { digest: layer.diff_id, size: layer.size }).collect();
+    let size = u64::try_from(config.len()).unwrap_or(u64::MAX);
+    Ok(PlannedImage {
+        id: ImageId::from(config_digest),
+        manifest: docker_archive::made_up_manifest(Blob { digest: config_digest, size }, &blobs)?,
+        digest,
+        created: plan::created(&facts)?,
+        names: image.repo_tags.clone(),
+        layers,
+        config,
+    })
+}
+
+/// The digest of a layer archive: its diff ID when it is not compressed (verified when the layer is applied).
+fn blob_digest(mut content: Box<dyn Read + Send>, diff_id: Digest) -> Result<Digest> {
+    let mut buffer = vec![0u8; BUFFER];
+    let mut digester = Digester::new();
+    let mut head = Vec::with_capacity(HEAD);
+    loop {
+        let len = match content.read(&mut buffer) {
+            Ok(len) => len,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).during(|| "read"),
+        };
+        let bytes = buffer.get(..len).unwrap_or_default();
+        if head.len() < HEAD {
+            head.extend(bytes.iter().take(HEAD - head.len()));
+            if (head.len() == HEAD || len == 0) && archive::detect_compression(&head) == Compression::None {
+                return Ok(diff_id);
+            }
+        }
+        if len == 0 {
+            return Ok(digester.finish());
+        }
+        digester.update(bytes);
+    }
+}

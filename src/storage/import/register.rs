@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! From a planned image to layers and a record.
+
+use std::io::Read;
+
+use crate::digest::Digest;
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::LayerId;
+use crate::image::CreateImage;
+use crate::layer::{CreateLayer, Created, Layer};
+use crate::storage::{MANIFEST_KEY, Storage, config_key};
+use crate::time::Timestamp;
+
+use super::plan::{PlannedImage, PlannedLayer};
+use super::source::{Opened, Source};
+use super::{ImportedImage, ImportedLayer, Progress, Watch};
+
+/// Layers that this import holds; dropped: released, and unless an image uses them, what was made is deleted again.
+struct Held<'a> {
+    storage: &'a Storage,
+    layers: Vec<ImportedLayer>,
+    used: bool,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        for layer in self.layers.iter().rev() {
+            if let Err(error) = self.storage.layers().release(&layer.id) {
+                log::warn!("release layer {}: {}", layer.id, error.report());
+            }
+            if layer.existed || self.used {
+                continue;
+            }
+            if let Err(error) = self.storage.delete_layer_if_unused(&layer.id) {
+                log::warn!("take back layer {}: {}", layer.id, error.report());
+            }
+        }
+    }
+}
+
+impl Storage {
+    /// Makes the layers and the record of one image, or completes an image that is there already.
+    pub(super) fn register(
+        &self,
+        source: &Source,
+        image: &PlannedImage,
+        watch: &mut Watch<'_>,
+    ) -> Result<ImportedImage> {
+        let layers = Vec::with_capacity(image.layers.len());
+        let mut held = Held { storage: self, layers, used: false };
+        for (at, layer) in image.layers.iter().enumerate() {
+            let parent = held.layers.last().map(|below| below.id.clone());
+            let doing = || format!("layer {} of {} ({})", at + 1, image.layers.len(), layer.path);
+            let existed = self.register_layer(source, image, at, layer, parent, watch).during(doing)?;
+            held.layers.push(ImportedLayer { id: layer.id.clone(), existed, size: layer.size });
+            watch.tell(&Progress::LayerDone { id: layer.id.clone(), existed })?;
+        }
+        let existed = self.register_image(image)?;
+        held.used = true;
+        Ok(ImportedImage {
+            id: image.id.clone(),
+            names: image.names.clone(),
+            existed,
+            layers: held.layers.clone(),
+        })
+    }
+
+    fn register_layer(
+        &self,
+        source: &Source,
+        image: &PlannedImage,
+        at: usize,
+        layer: &PlannedLayer,
+        parent: Option<LayerId>,
+        watch: &mut Watch<'_>,
+    ) -> Result<bool> {
+        let create = CreateLayer {
+            parent,
+            compressed_digest: Some(layer.blob.to_string()),
+            uncompressed_digest: Some(layer.diff_id.to_string()),
+            ..CreateLayer::default()
+        };
+        let Opened { content, size } = source.open_file(&layer.path)?;
+        let mut content = Watched {
+            content,
+            watch,
+            progress: Progress::Layer {
+                number: at + 1,
+                of: image.layers.len(),
+                id: layer.id.clone(),
+                bytes: 0,
+                total: size,
+            },
+        };
+        loop {
+            match self.layers().create(&layer.id, &create, Some(&mut content))? {
+                Created::New(_) => return Ok(false),
+                Created::Existing(id) => {
+                    // It may have been forgotten just before it was held; then it is made again.
+                    let Some(existing) = self.find_held(&id) else { continue };
+                    if is_same(&existing, layer, create.parent.as_ref()) {
+                        return Ok(true);
+                    }
+                    self.layers().release(&id)?;
+                    let message =
+                        format!("layer {id} of the store has another content or parent than its id says");
+                    return Err(Error::corrupt(message));
+                }
+            }
+        }
+    }
+
+    /// Returns whether the image was there before.
+    fn register_image(&self, image: &PlannedImage) -> Result<bool> {
+        let id = image.id.as_str();
+        let top = image.layers.last().map(|layer| layer.id.to_string());
+        let create = CreateImage {
+            id: Some(image.id.clone()),
+            layer: top.clone(),
+            created: Some(image.created),
+            digest: Some(image.digest.to_string()),
+            ..CreateImage::default()
+        };
+        let existed = match self.images().create(&create) {
+            Ok(_) => false,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
+            Err(error) => return Err(error),
+        };
+        if existed {
+            let held = self.images().top_layer(id)?;
+            if held != top {
+                let message =
+                    format!("image {id} exists with another top layer: {}", held.unwrap_or_default());
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
+        }
+        let completed = self.complete_image(image, existed);
+        if completed.is_err()
+            && !existed
+            && let Err(error) = self.images().delete(id)
+        {
+            log::warn!("take back image {id}: {}", error.report());
+        }
+        completed.map(|()| existed)
+    }
+
+    fn complete_image(&self, image: &PlannedImage, existed: bool) -> Result<()> {
+        let id = image.id.as_str();
+        let images = self.images();
+        let config_key = config_key(&image.id);
+        let mut changed = !existed;
+        if images.big_data_digest(id, &config_key).ok() != Some(Digest::of(&image.config).to_string()) {
+            images.set_big_data(id, &config_key, &image.config)?;
+            changed = true;
+        }
+        // A manifest that is there stays: another archive may have brought the image with another one.
+        if images.big_data_digest(id, MANIFEST_KEY).is_err() {
+            images.set_big_data(id, MANIFEST_KEY, &image.manifest)?;
+            changed = true;
+        }
+        images.set_loaded(id, Timestamp::now())?;
+        if changed || images.get(id)?.size == 0 {
+            self.refresh_size(id)?;
+        }
+        for name in &image.names {
+            images.add_name(id, name)?;
+        }
+        Ok(())
+    }
+}
+
+/// An existing layer stands for the one of the archive only if it is the same by its record.
+fn is_same(existing: &Layer, planned: &PlannedLayer, parent: Option<&LayerId>) -> bool {
+    existing.parent.as_ref() == parent
+        && existing.uncompressed_digest.as_deref() == Some(planned.diff_id.to_string().as_str())
+        && !existing.writable
+}
+
+/// Tells of progress while a layer is read.
+struct Watched<'w, 'a> {
+    content: Box<dyn Read + Send>,
+    watch: &'w mut Watch<'a>,
+    progress: Progress,
+}
+
+impl Read for Watched<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.content.read(buffer)?;
+        if let Progress::Layer { bytes, .. } = &mut self.progress {
+            *bytes += u64::try_from(len).unwrap_or(u64::MAX);
+        }
+        self.watch.tell(&self.progress)?;
+        Ok(len)
+    }
+}

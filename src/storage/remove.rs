@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Removal of images and of the layers that nobody uses any more.
+
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::{ImageId, LayerId};
+use crate::layer::Layer;
+
+use super::Storage;
+
+/// What [`Storage::remove_image`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The image that was meant.
+    pub image: ImageId,
+    /// Names that are gone.
+    pub untagged: Vec<String>,
+    /// Whether the image itself is gone.
+    pub deleted: bool,
+    /// Layers that are gone, top first.
+    pub layers: Vec<LayerId>,
+}
+
+impl Storage {
+    /// Removes a name, and the image with it when that was its last name or the image was named by its id: the record
+    /// first, then its layers from the top down, as far as no other image, layer or hold uses them.
+    ///
+    /// Errors: `NotFound`; `InUse` when a container was made from the image.
+    pub fn remove_image(&self, name: &str) -> Result<Removal> {
+        let (image, by_id) = self.resolve_image(name)?;
+        let record = self.images().get(image.as_str())?;
+        let asked = self.normalize(name)?;
+        if !by_id && record.names.len() > 1 {
+            let rest: Vec<String> = record.names.iter().filter(|name| **name != asked).cloned().collect();
+            if rest.len() == record.names.len() {
+                let message = format!(
+                    "{name} means image {image}, which has several names: give one of them, or its id"
+                );
+                return Err(Error::invalid(message));
+            }
+            self.images().set_names(image.as_str(), &rest)?;
+            return Ok(Removal { image, untagged: vec![asked], deleted: false, layers: Vec::new() });
+        }
+        let top = record.layer.as_deref().map(LayerId::new).transpose()?;
+        if let Some(top) = &top {
+            self.refuse_if_in_use(&image, top)?;
+        }
+        self.images().delete(image.as_str())?;
+        let layers = match top {
+            Some(top) => {
+                self.delete_unused_chain(&top).during(|| format!("remove the layers of image {image}"))?
+            }
+            None => Vec::new(),
+        };
+        Ok(Removal { image, untagged: record.names.clone(), deleted: true, layers })
+    }
+
+    /// A container keeps its own layer on top of the image's.
+    fn refuse_if_in_use(&self, image: &ImageId, top: &LayerId) -> Result<()> {
+        let container = self
+            .layers()
+            .list()
+            .into_iter()
+            .find(|layer| layer.writable && layer.parent.as_ref() == Some(top));
+        match container {
+            // Another image may have the same layers; then the container may be that one's.
+            Some(container) if self.images_with_top(top)?.iter().all(|id| id == image.as_str()) => {
+                let message = format!("image {image} is used by container {}", container.id);
+                Err(Error::new(ErrorKind::InUse, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn images_with_top(&self, top: &LayerId) -> Result<Vec<String>> {
+        let images = self.images().list()?;
+        Ok(images
+            .iter()
+            .filter(|image| image.layer.as_deref() == Some(top.as_str()))
+            .filter_map(|image| image.id.clone())
+            .collect())
+    }
+
+    /// Deletes a layer and those it stands on, from the top down, until one that is still used; returns what is gone.
+    pub fn delete_unused_chain(&self, top: &LayerId) -> Result<Vec<LayerId>> {
+        let mut gone = Vec::new();
+        let mut next = Some(top.clone());
+        while let Some(id) = next {
+            let Some(layer) = self.layers().find(id.as_str()) else { break };
+            if !self.delete_layer_if_unused(&id)? {
+                break;
+            }
+            next = layer.parent;
+            gone.push(id);
+        }
+        Ok(gone)
+    }
+
+    /// A layer on which the caller has a hold; `None` when it was forgotten before the hold was taken.
+    pub(super) fn find_held(&self, id: &LayerId) -> Option<Layer> {
+        let _ties = self.ties.lock();
+        self.layers().find(id.as_str())
+    }
+
+    /// Deletes a layer that no image, layer or hold uses; returns whether it did.
+    pub fn delete_layer_if_unused(&self, id: &LayerId) -> Result<bool> {
+        let _ties = self.ties.lock();
+        let held = match self.layers().hold_count(id) {
+            Ok(count) => count > 0,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Holds are asked first: who drops one has written the image that uses the layer.
+        if held || self.layers().has_children(id) {
+            return Ok(false);
+        }
+        if !self.images_with_top(id)?.is_empty() {
+            return Ok(false);
+        }
+        match self.layers().delete(id.as_str()) {
+            Ok(()) => Ok(true),
+            // A layer was put on it meanwhile.
+            Err(error) if error.kind() == ErrorKind::InUse => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
