@@ -6,15 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use super::descriptor::{DOCKER_CONFIG, DOCKER_LAYER_GZIP};
+use super::oci_layout::Blob;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Name of the list of images in the archive.
 pub const MANIFEST: &str = "manifest.json";
-
-const CONFIG_TYPE: &str = "application/vnd.docker.container.image.v1+json";
-/// iSulad names this type for every layer, compressed or not.
-const LAYER_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// One image of the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -44,15 +41,6 @@ pub fn parse_manifest(text: &[u8]) -> Result<Vec<ArchiveImage>> {
     Ok(images)
 }
 
-/// A blob of the made-up manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Blob {
-    /// Digest: of a layer its diff ID, compressed or not.
-    pub digest: Digest,
-    /// Size in bytes as it lies in the archive; 0 is left out.
-    pub size: u64,
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MadeUp {
@@ -76,14 +64,14 @@ fn is_zero(size: &u64) -> bool {
 }
 
 /// The manifest that iSulad's load stores for an image of a docker archive, byte for byte: four spaces, a newline at
-/// the end.
+/// the end. Of a layer it names the diff ID, and always the type of a compressed layer; a size of 0 is left out.
 pub fn made_up_manifest(config: Blob, layers: &[Blob]) -> Result<Vec<u8>> {
     let entry =
         |media_type, blob: &Blob| MadeUpBlob { media_type, size: blob.size, digest: blob.digest.to_string() };
     let manifest = MadeUp {
         schema_version: 2,
-        config: entry(CONFIG_TYPE, &config),
-        layers: layers.iter().map(|layer| entry(LAYER_TYPE, layer)).collect(),
+        config: entry(DOCKER_CONFIG, &config),
+        layers: layers.iter().map(|layer| entry(DOCKER_LAYER_GZIP, layer)).collect(),
     };
     let mut text = Vec::new();
     let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -97,6 +85,7 @@ pub fn made_up_manifest(config: Blob, layers: &[Blob]) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     fn digest(hex: &str) -> Digest {
         Digest::from_hex(hex).unwrap()

@@ -9,4 +9,5 @@ pub mod docker_archive;
 pub mod docker_config;
 pub mod manifest;
 pub mod oci_layout;
+pub mod platform;
 pub mod schema1;

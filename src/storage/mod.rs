@@ -36,7 +36,7 @@ use crate::reference;
 use crate::units::Bytes;
 
 pub use crate::persist::{Durability, Ownership};
-pub use crate::spec::oci_layout::Platform;
+pub use crate::spec::platform::Platform;
 pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
 pub use inspect::{ImageDetails, LayerDetails};
 pub use remove::Removal;

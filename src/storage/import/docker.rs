@@ -8,8 +8,9 @@ use crate::digest::{Digest, Digester};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::ImageId;
 use crate::reference;
-use crate::spec::docker_archive::{self, ArchiveImage, Blob};
-use crate::spec::oci_layout;
+use crate::spec::config::ImageConfig;
+use crate::spec::docker_archive::{self, ArchiveImage};
+use crate::spec::oci_layout::Blob;
 
 use super::plan::{self, PlannedImage, PlannedLayer};
 use super::source::{Opened, Source};
@@ -35,11 +36,11 @@ pub(super) fn plan(source: &Source) -> Result<Vec<PlannedImage>> {
 fn plan_image(source: &Source, image: &ArchiveImage, digest: Digest) -> Result<PlannedImage> {
     let config = source.document(&image.config)?;
     let config_digest = Digest::of(&config);
-    let facts = oci_layout::parse_config(&config)?;
-    plan::check_layers(&facts, image.layers.len())?;
-    let ids = plan::layer_ids(&facts.diff_ids);
+    let facts = ImageConfig::parse(&config)?;
+    let diff_ids = plan::diff_ids(&facts, image.layers.len())?;
+    let ids = plan::layer_ids(&diff_ids);
     let mut layers = Vec::with_capacity(ids.len());
-    for ((id, diff_id), path) in ids.into_iter().zip(&facts.diff_ids).zip(&image.layers) {
+    for ((id, diff_id), path) in ids.into_iter().zip(&diff_ids).zip(&image.layers) {
         let Opened { size, content } = source.open_file(path)?;
         let blob = blob_digest(content, *diff_id).during(|| format!("read layer {path}"))?;
         layers.push(PlannedLayer { id, diff_id: *diff_id, blob, path: path.clone(), size });

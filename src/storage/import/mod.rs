@@ -31,7 +31,8 @@ use std::path::Path;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
 use crate::spec::docker_archive;
-use crate::spec::oci_layout::{self, Platform};
+use crate::spec::oci_layout;
+use crate::spec::platform::Platform;
 
 use super::Storage;
 use plan::PlannedImage;

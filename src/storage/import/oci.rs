@@ -7,7 +7,11 @@ use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::ImageId;
 use crate::reference;
-use crate::spec::oci_layout::{self, Descriptor, Kind, Platform};
+use crate::spec::config::ImageConfig;
+use crate::spec::descriptor::Descriptor;
+use crate::spec::manifest::{Index, Manifest};
+use crate::spec::oci_layout::{self, Blob, Kind};
+use crate::spec::platform::Platform;
 
 use super::plan::{self, PlannedImage, PlannedLayer};
 use super::source::Source;
@@ -20,7 +24,7 @@ const MAX_IMAGES: usize = 1000;
 /// The manifests that were found, by digest, with the names that lead to them, in the order of the index.
 #[derive(Default)]
 struct Found {
-    order: Vec<Descriptor>,
+    order: Vec<Blob>,
     names: BTreeMap<Digest, Vec<String>>,
     /// Platforms that were offered, for people.
     offered: Vec<String>,
@@ -34,8 +38,8 @@ pub(super) fn plan(
 ) -> Result<Vec<PlannedImage>> {
     oci_layout::check_layout(&source.document(oci_layout::LAYOUT)?)?;
     let mut found = Found::default();
-    let index = oci_layout::parse_index(&source.document(oci_layout::INDEX)?)?;
-    found.collect(source, &index, None, wanted, MAX_DEPTH, warnings)?;
+    let index = Index::parse(&source.document(oci_layout::INDEX)?)?;
+    found.collect(source, &index.manifests, None, wanted, MAX_DEPTH, warnings)?;
     if found.order.is_empty() {
         let message = if found.offered.is_empty() {
             "it holds no image".to_owned()
@@ -49,9 +53,9 @@ pub(super) fn plan(
     let Found { order, mut names, .. } = found;
     order
         .iter()
-        .map(|descriptor| {
-            let names = names.remove(&descriptor.digest).unwrap_or_default();
-            plan_image(source, descriptor, names).during(|| format!("manifest {}", descriptor.digest))
+        .map(|manifest| {
+            let names = names.remove(&manifest.digest).unwrap_or_default();
+            plan_image(source, manifest, names).during(|| format!("manifest {}", manifest.digest))
         })
         .collect()
 }
@@ -69,18 +73,18 @@ impl Found {
         self.offered.extend(
             index
                 .iter()
-                .filter(|descriptor| descriptor.kind() != Kind::Other)
+                .filter(|descriptor| Kind::of(descriptor) != Kind::Other)
                 .filter_map(|descriptor| descriptor.platform.as_ref().map(Platform::to_string)),
         );
         for descriptor in oci_layout::choose(index, wanted) {
-            let name = descriptor.name().or(name);
-            if descriptor.kind() == Kind::Index {
+            let name = oci_layout::name(descriptor).or(name);
+            if Kind::of(descriptor) == Kind::Index {
                 if depth == 0 {
                     return Err(Error::new(ErrorKind::LimitExceeded, "indexes are nested too deep"));
                 }
-                let inner = oci_layout::parse_index(&blob(source, descriptor)?)
-                    .during(|| format!("index {}", descriptor.digest))?;
-                self.collect(source, &inner, name, wanted, depth - 1, warnings)?;
+                let inner = read(source, &Blob::of(descriptor)?).and_then(|text| Index::parse(&text));
+                let inner = inner.during(|| format!("index {}", descriptor.digest))?;
+                self.collect(source, &inner.manifests, name, wanted, depth - 1, warnings)?;
             } else {
                 self.take(descriptor, name, warnings)?;
             }
@@ -100,8 +104,9 @@ impl Found {
                 format!("it holds more than {MAX_IMAGES} images"),
             ));
         }
-        let names = self.names.entry(descriptor.digest).or_insert_with(|| {
-            self.order.push(descriptor.clone());
+        let manifest = Blob::of(descriptor)?;
+        let names = self.names.entry(manifest.digest).or_insert_with(|| {
+            self.order.push(manifest);
             Vec::new()
         });
         match name {
@@ -113,24 +118,27 @@ impl Found {
     }
 }
 
-fn plan_image(source: &Source, descriptor: &Descriptor, names: Vec<String>) -> Result<PlannedImage> {
-    let text = blob(source, descriptor)?;
-    let manifest = oci_layout::parse_manifest(&text)?;
-    let config = blob(source, &manifest.config)?;
-    let facts = oci_layout::parse_config(&config)?;
-    plan::check_layers(&facts, manifest.layers.len())?;
-    let ids = plan::layer_ids(&facts.diff_ids);
+fn plan_image(source: &Source, blob: &Blob, names: Vec<String>) -> Result<PlannedImage> {
+    let text = read(source, blob)?;
+    let manifest = Manifest::parse(&text)?;
+    oci_layout::check_types(&manifest)?;
+    let config_blob = Blob::of(&manifest.config)?;
+    let config = read(source, &config_blob)?;
+    let facts = ImageConfig::parse(&config)?;
+    let diff_ids = plan::diff_ids(&facts, manifest.layers.len())?;
+    let ids = plan::layer_ids(&diff_ids);
     let mut layers = Vec::with_capacity(ids.len());
-    for ((id, diff_id), layer) in ids.into_iter().zip(&facts.diff_ids).zip(&manifest.layers) {
+    for ((id, diff_id), layer) in ids.into_iter().zip(&diff_ids).zip(&manifest.layers) {
+        let layer = Blob::of(layer)?;
         let path = layer.path();
         let size = source.open_file(&path)?.size;
-        check_size(layer, size)?;
+        check_size(&layer, size)?;
         layers.push(PlannedLayer { id, diff_id: *diff_id, blob: layer.digest, path, size });
     }
     Ok(PlannedImage {
-        id: ImageId::from(manifest.config.digest),
+        id: ImageId::from(config_blob.digest),
         manifest: text,
-        digest: descriptor.digest,
+        digest: blob.digest,
         created: plan::created(&facts)?,
         names,
         layers,
@@ -138,22 +146,24 @@ fn plan_image(source: &Source, descriptor: &Descriptor, names: Vec<String>) -> R
     })
 }
 
-fn check_size(descriptor: &Descriptor, size: u64) -> Result<()> {
-    if size == descriptor.size {
+fn check_size(blob: &Blob, size: u64) -> Result<()> {
+    if size == blob.size {
         return Ok(());
     }
-    let message = format!("blob {} has {size} bytes instead of {}", descriptor.digest, descriptor.size);
+    let message = format!("blob {} has {size} bytes instead of {}", blob.digest, blob.size);
     Err(Error::new(ErrorKind::DigestMismatch, message))
 }
 
 /// Reads a document, with the size and the digest that were promised.
-fn blob(source: &Source, descriptor: &Descriptor) -> Result<Vec<u8>> {
-    let text = source.document(&descriptor.path())?;
-    check_size(descriptor, u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+fn read(source: &Source, blob: &Blob) -> Result<Vec<u8>> {
+    let text = source.document(&blob.path())?;
+    check_size(blob, u64::try_from(text.len()).unwrap_or(u64::MAX))?;
     let digest = Digest::of(&text);
-    if digest != descriptor.digest {
-        let message = format!("blob {} has digest {digest}", descriptor.digest);
-        return Err(Error::new(ErrorKind::DigestMismatch, message));
+    if digest != blob.digest {
+        return Err(Error::new(
+            ErrorKind::DigestMismatch,
+            format!("blob {} has digest {digest}", blob.digest),
+        ));
     }
     Ok(text)
 }

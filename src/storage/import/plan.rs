@@ -4,7 +4,8 @@
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
-use crate::spec::oci_layout::ConfigFacts;
+use crate::spec::config::ImageConfig;
+use crate::spec::oci_layout;
 use crate::time::Timestamp;
 
 /// An image to be made.
@@ -55,8 +56,8 @@ pub(super) fn layer_ids(diff_ids: &[Digest]) -> Vec<LayerId> {
 }
 
 /// When the image was made, by its config; the epoch when it does not say.
-pub(super) fn created(facts: &ConfigFacts) -> Result<Timestamp> {
-    let text = facts.created.as_deref().unwrap_or_default();
+pub(super) fn created(config: &ImageConfig) -> Result<Timestamp> {
+    let text = config.created.as_deref().unwrap_or_default();
     let time = Timestamp::parse(text).map_err(|error| error.with_kind(ErrorKind::InvalidData))?;
     if !time.is_plausible() {
         let message = format!("the config's creation time {text:?} is not between 1970 and 2038");
@@ -65,16 +66,14 @@ pub(super) fn created(facts: &ConfigFacts) -> Result<Timestamp> {
     Ok(time)
 }
 
-/// Checks that a config and a list of layers fit each other.
-pub(super) fn check_layers(facts: &ConfigFacts, listed: usize) -> Result<()> {
-    let message = if listed == 0 {
-        "it has no layer".to_owned()
-    } else if facts.diff_ids.len() != listed {
-        format!("its config names {} layers, its manifest {listed}", facts.diff_ids.len())
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(ErrorKind::InvalidData, message))
+/// The diff IDs of a config, as many as the manifest lists layers.
+pub(super) fn diff_ids(config: &ImageConfig, listed: usize) -> Result<Vec<Digest>> {
+    let named = &config.rootfs.diff_ids;
+    if named.len() != listed {
+        let message = format!("its config names {} layers, its manifest {listed}", named.len());
+        return Err(Error::new(ErrorKind::InvalidData, message));
+    }
+    named.iter().map(|text| oci_layout::digest(text)).collect()
 }
 
 #[cfg(test)]
@@ -104,10 +103,9 @@ mod tests {
 
     #[test]
     fn creation_times() {
-        let facts = |created: Option<&str>| ConfigFacts {
+        let facts = |created: Option<&str>| ImageConfig {
             created: created.map(str::to_owned),
-            diff_ids: Vec::new(),
-            platform: None,
+            ..ImageConfig::default()
         };
         assert_eq!(created(&facts(None)).unwrap(), Timestamp::default());
         assert_eq!(created(&facts(Some("0001-01-01T00:00:00Z"))).unwrap(), Timestamp::default());

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MulanPSL-2.0
+# The commands of this project; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME := libisula_storage.so.0
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
+DATADIR ?= $(PREFIX)/share
+DESTDIR ?=
+# An image archive or OCI layout for `make demo`.
+IMAGE ?= tests/golden/images/bb.tar.gz
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+# Debian packages, and the command by which each is known to be there.
+DEMO_PACKAGES := gcc:gcc python3:python3
+CHECK_PACKAGES := gcc:gcc g++:g++ binutils:nm valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci \
+	skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
+	python3:python3 strace:strace git:git
+
+.PHONY: help all demo check bench install uninstall header fmt clean cargo demo-packages check-packages
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+all: cargo ## build the library and the tool (release)
+	cargo build --release --locked
+
+demo: demo-packages all ## import an image, mount it, run a program in it: with the tool, in C, in Python (as root)
+	examples/demo '$(RELEASE)' '$(IMAGE)'
+
+check: check-packages cargo ## all tests; as root none may be skipped
+	if [ "$$(id -u)" = 0 ]; then export CI=true; fi
+	log=$$(mktemp)
+	trap 'rm -f "$$log"' EXIT
+	cargo test --locked 2>&1 | tee "$$log"
+	# The build of iSulad with ENABLE_REMOTE_LAYER_STORE has other struct layouts.
+	cargo test --locked --features remote-layer-store --lib --test 'abi_*' --test c_harness 2>&1 | tee -a "$$log"
+	if grep -E '^test .* \.\.\. ignored|skipped: needs root' "$$log"; then echo "tests were skipped" >&2; exit 1; fi
+
+bench: cargo ## time an import beside tar; FILES=48000 MIB=1024 for a large image
+	cargo bench --locked --bench import
+
+header: cargo ## write include/ anew
+	UPDATE_HEADERS=1 cargo test --locked --test abi_header
+
+fmt: cargo ## format the sources
+	cargo fmt --all
+
+clean: ## remove what was built
+	cargo clean
+
+install: all ## install to PREFIX (BINDIR, LIBDIR, INCLUDEDIR, DATADIR; DESTDIR)
+	lib='$(DESTDIR)$(LIBDIR)' share='$(DESTDIR)$(DATADIR)' tool='$(RELEASE)/isula-storage'
+	install -d "$$lib/pkgconfig" '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(BINDIR)' "$$share/man/man1"
+	install -m 755 '$(RELEASE)/libisula_storage.so' "$$lib/libisula_storage.so.$(VERSION)"
+	ln -sf 'libisula_storage.so.$(VERSION)' "$$lib/$(SONAME)"
+	ln -sf '$(SONAME)' "$$lib/libisula_storage.so"
+	install -m 644 '$(RELEASE)/libisula_storage.a' "$$lib/"
+	install -m 644 include/isula_storage.h include/isula_storage_types.h '$(DESTDIR)$(INCLUDEDIR)/'
+	install -m 755 "$$tool" '$(DESTDIR)$(BINDIR)/isula-storage'
+	"$$tool" man "$$share/man/man1"
+	install -d "$$share/bash-completion/completions" "$$share/zsh/site-functions" "$$share/fish/vendor_completions.d"
+	"$$tool" completion bash > "$$share/bash-completion/completions/isula-storage"
+	"$$tool" completion zsh > "$$share/zsh/site-functions/_isula-storage"
+	"$$tool" completion fish > "$$share/fish/vendor_completions.d/isula-storage.fish"
+	printf '%s\n' > "$$lib/pkgconfig/isula-storage.pc" \
+		'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' \
+		'Name: isula-storage' 'Description: Crash-safe storage for container engines' 'Version: $(VERSION)' \
+		'Libs: -L$${libdir} -lisula_storage' 'Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc' \
+		'Cflags: -I$${includedir}'
+
+uninstall: ## remove what install installed
+	lib='$(DESTDIR)$(LIBDIR)' share='$(DESTDIR)$(DATADIR)'
+	rm -f "$$lib"/libisula_storage.{a,so,so.0,so.$(VERSION)} "$$lib/pkgconfig/isula-storage.pc"
+	rm -f '$(DESTDIR)$(INCLUDEDIR)'/isula_storage{,_types}.h '$(DESTDIR)$(BINDIR)/isula-storage'
+	rm -f "$$share"/man/man1/isula-storage{,-*}.1 "$$share/bash-completion/completions/isula-storage"
+	rm -f "$$share/zsh/site-functions/_isula-storage" "$$share/fish/vendor_completions.d/isula-storage.fish"
+
+cargo:
+	@if ! command -v cargo > /dev/null; then
+		echo "cargo was not found: install Rust 1.88 or later, for example with rustup (Debian 12's cargo is too old)" >&2
+		exit 1
+	fi
+	version=$$(cargo --version | cut -d' ' -f2)
+	if ! printf '1.88\n%s\n' "$$version" | sort -CV; then
+		echo "cargo $$version is too old: install Rust 1.88 or later, for example with rustup" >&2
+		exit 1
+	fi
+
+# A missing command's package is installed where that is possible (root, apt), and named where it is not.
+demo-packages check-packages: %-packages:
+	@missing=()
+	for pair in $($(shell echo $* | tr a-z A-Z)_PACKAGES); do
+		command -v "$${pair#*:}" > /dev/null || missing+=("$${pair%%:*}")
+	done
+	[ $${#missing[@]} -gt 0 ] || exit 0
+	echo "missing Debian packages: $${missing[*]}"
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
+		echo "install them, then try again" >&2
+		exit 1
+	fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$${missing[@]}"

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0    done
+  1    failed; the message says why
+  2    the command line is wrong
+  3    the image, layer, file or store does not exist
+  4    in use: by another process, a container, other layers; or it exists already
+  5    the archive is damaged, not an image, or beyond a limit
+  6    something in the store is damaged
+  130  interrupted; what had been begun was taken back";
+
+/// Keeps images and layers for container engines; reads and writes the stores of iSulad.
+#[derive(Debug, Parser)]
+#[command(name = "isula-storage", version, after_help = EXIT_CODES, propagate_version = false)]
+pub(crate) struct Args {
+    /// Directory of the store.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/isulad/storage")]
+    pub(crate) root: PathBuf,
+
+    /// Directory of what is lost at reboot, such as mount counts.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/run/isulad/storage")]
+    pub(crate) run_root: PathBuf,
+
+    /// Graph driver: overlay, overlay2 or vfs.
+    #[arg(long, global = true, value_name = "NAME", default_value = "overlay")]
+    pub(crate) driver: String,
+
+    /// Option of the driver, as in the daemon's storage-opts.
+    #[arg(long = "storage-opt", global = true, value_name = "KEY=VALUE")]
+    pub(crate) storage_opts: Vec<String>,
+
+    /// Registry host that is left out of image names; "" keeps names as they are.
+    #[arg(long, global = true, value_name = "HOST", default_value = "docker.io")]
+    pub(crate) default_host: String,
+
+    /// Print JSON: results on standard output, errors on standard error.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print ids only, and no progress or warnings.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Import the images of a docker archive, an OCI archive or an OCI layout.
+    Import {
+        /// Archive, plain or compressed; a layout directory; "-" for standard input.
+        #[arg(value_name = "FILE|DIR|-")]
+        source: PathBuf,
+        /// Name the image so, instead of as the archive says. May be repeated.
+        #[arg(long = "name", value_name = "NAME")]
+        names: Vec<String>,
+        /// Which of an image for several platforms, such as linux/arm64.
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+    },
+    /// List images.
+    #[command(visible_alias = "ls")]
+    Images {
+        /// Print ids in full.
+        #[arg(long)]
+        no_trunc: bool,
+    },
+    /// List layers.
+    Layers {
+        /// Print ids in full.
+        #[arg(long)]
+        no_trunc: bool,
+    },
+    /// Print all that is known of an image or a layer, as JSON.
+    Inspect {
+        /// Image name or id, or layer id.
+        #[arg(value_name = "IMAGE|LAYER")]
+        name: String,
+    },
+    /// Mount a layer, or the top layer of an image, and print where.
+    Mount {
+        /// Layer id, or image name or id.
+        #[arg(value_name = "LAYER|IMAGE")]
+        name: String,
+    },
+    /// Undo one mount.
+    #[command(visible_alias = "unmount")]
+    Umount {
+        /// Layer id, or image name or id.
+        #[arg(value_name = "LAYER|IMAGE")]
+        name: String,
+        /// Undo all mounts of it.
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Remove names; with the last name, or by id, the image and the layers that nothing else uses.
+    Rmi {
+        /// Image names or ids.
+        #[arg(value_name = "IMAGE", required = true)]
+        names: Vec<String>,
+    },
+    /// Write the exact tar of a layer, verified against its digest.
+    Export {
+        /// Layer id.
+        #[arg(value_name = "LAYER")]
+        layer: String,
+        /// File to write; "-" for standard output.
+        #[arg(short, long, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+    },
+    /// Print the driver, what is stored, and what is wrong.
+    Status,
+    /// Print the completion script of a shell.
+    #[command(hide = true)]
+    Completion {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        dir: PathBuf,
+    },
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The commands: open the storage, ask it, print.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+
+use isula_storage::error::{During, Error, ErrorKind};
+use isula_storage::image::ImageSummary;
+use isula_storage::layer::Layer;
+use isula_storage::storage::{
+    ImportOptions, ImportReport, Ownership, Platform, Status, Storage, StorageOptions,
+};
+use isula_storage::time::Timestamp;
+use isula_storage::units::Bytes;
+use serde_json::{Value, json};
+
+use crate::args::{Args, Command};
+use crate::failure::Failure;
+use crate::meter::{self, Meter};
+use crate::{print, self_help};
+
+type Outcome = Result<(), Failure>;
+
+const EXPORT_BUFFER: usize = 128 << 10;
+
+pub(crate) fn run(args: Args) -> Outcome {
+    let ownership = match &args.command {
+        Command::Completion { shell } => return Ok(self_help::completion(*shell)?),
+        Command::Man { dir } => return Ok(self_help::manual(dir)?),
+        Command::Images { .. }
+        | Command::Layers { .. }
+        | Command::Inspect { .. }
+        | Command::Export { .. }
+        | Command::Status => Ownership::ReadOnly,
+        Command::Import { .. } | Command::Mount { .. } | Command::Umount { .. } | Command::Rmi { .. } => {
+            Ownership::Owner
+        }
+    };
+    let storage = Storage::open(StorageOptions {
+        driver: args.driver.clone(),
+        driver_options: args.storage_opts.clone(),
+        ownership,
+        default_host: Some(args.default_host.clone()).filter(|host| !host.is_empty()),
+        ..StorageOptions::new(&args.root, &args.run_root)
+    })?;
+    let outcome = dispatch(&storage, &args);
+    let closed = storage.close();
+    outcome?;
+    Ok(closed?)
+}
+
+fn dispatch(storage: &Storage, args: &Args) -> Outcome {
+    match &args.command {
+        Command::Import { source, names, platform } => {
+            import(storage, args, source, names, platform.as_deref())
+        }
+        Command::Images { no_trunc } => images(storage, args, *no_trunc),
+        Command::Layers { no_trunc } => layers(storage, args, *no_trunc),
+        Command::Inspect { name } => inspect(storage, name),
+        Command::Mount { name } => {
+            let id = storage.find_layer_or_image(name)?;
+            let path = storage.layers().mount(id.as_str())?;
+            if args.json {
+                return Ok(print::json(&json!({ "layer": id.as_str(), "path": path }))?);
+            }
+            Ok(print::lines([path.display().to_string()])?)
+        }
+        Command::Umount { name, force } => {
+            let id = storage.find_layer_or_image(name)?;
+            storage.layers().unmount(id.as_str(), *force)?;
+            if args.json {
+                return Ok(print::json(&json!({ "layer": id.as_str() }))?);
+            }
+            Ok(())
+        }
+        Command::Rmi { names } => rmi(storage, args, names),
+        Command::Export { layer, output } => export(storage, args, layer, output),
+        Command::Status => status(storage, args),
+        Command::Completion { .. } | Command::Man { .. } => Ok(()),
+    }
+}
+
+fn import(
+    storage: &Storage,
+    args: &Args,
+    source: &Path,
+    names: &[String],
+    platform: Option<&str>,
+) -> Outcome {
+    let platform = platform.map(Platform::parse).transpose()?;
+    let interrupted = meter::interrupts().during(|| "watch for interrupts")?;
+    let meter = Meter::new(args.quiet || args.json, interrupted);
+    let mut told = |progress: &_| meter.tell(progress);
+    let options = ImportOptions { names: names.to_vec(), platform, progress: Some(&mut told) };
+    let imported = if source == Path::new("-") {
+        storage.import_stream(Box::new(io::stdin()), options)
+    } else {
+        storage.import(source, options)
+    };
+    meter.clear();
+    let report = imported?;
+    if args.json {
+        return Ok(print::json(&import_json(&report))?);
+    }
+    if args.quiet {
+        return Ok(print::lines(report.images.iter().map(|image| image.id.to_string()))?);
+    }
+    for warning in &report.warnings {
+        eprintln!("isula-storage: warning: {warning}");
+    }
+    Ok(print::lines(report.images.iter().map(|image| {
+        let new = image.layers.iter().filter(|layer| !layer.existed).count();
+        let names = if image.names.is_empty() { "without a name".to_owned() } else { image.names.join(", ") };
+        let layers = format!("{} layers, {new} new", image.layers.len());
+        let existed = if image.existed { "; the image was there before" } else { "" };
+        format!("{}  {names}  ({layers}{existed})", image.id)
+    }))?)
+}
+
+fn import_json(report: &ImportReport) -> Value {
+    let images = report.images.iter().map(|image| {
+        let layers = image.layers.iter().map(
+            |layer| json!({ "id": layer.id.as_str(), "existed": layer.existed, "archive_size": layer.size }),
+        );
+        json!({
+            "id": image.id.as_str(),
+            "names": image.names,
+            "existed": image.existed,
+            "layers": layers.collect::<Vec<_>>(),
+        })
+    });
+    json!({ "images": images.collect::<Vec<_>>(), "warnings": report.warnings })
+}
+
+fn images(storage: &Storage, args: &Args, whole: bool) -> Outcome {
+    let images = storage.images().summaries()?;
+    if args.json {
+        return Ok(print::json(&images.iter().map(image_json).collect())?);
+    }
+    if args.quiet {
+        return Ok(print::lines(images.iter().map(|image| print::short(&image.id, whole).to_owned()))?);
+    }
+    let now = Timestamp::now();
+    let rows: Vec<[String; 4]> = images
+        .iter()
+        .map(|image| {
+            let tags =
+                if image.repo_tags.is_empty() { "<none>".to_owned() } else { image.repo_tags.join(", ") };
+            [
+                print::short(&image.id, whole).to_owned(),
+                tags,
+                Bytes(image.size).to_string(),
+                print::age(image.created.as_deref(), now),
+            ]
+        })
+        .collect();
+    Ok(print::table(["IMAGE ID", "TAGS", "SIZE", "CREATED"], &rows)?)
+}
+
+fn image_json(image: &ImageSummary) -> Value {
+    json!({
+        "id": image.id,
+        "tags": image.repo_tags,
+        "digests": image.repo_digests,
+        "top_layer": image.top_layer,
+        "size": image.size,
+        "created": image.created,
+        "loaded": image.loaded,
+    })
+}
+
+fn layers(storage: &Storage, args: &Args, whole: bool) -> Outcome {
+    let layers = storage.layers().list();
+    if args.json {
+        return Ok(print::json(&layers.iter().map(layer_json).collect())?);
+    }
+    if args.quiet {
+        return Ok(print::lines(
+            layers.iter().map(|layer| print::short(layer.id.as_str(), whole).to_owned()),
+        )?);
+    }
+    let rows: Vec<[String; 5]> = layers
+        .iter()
+        .map(|layer| {
+            let parent = layer.parent.as_ref().map_or("-", |parent| print::short(parent.as_str(), whole));
+            let size = u64::try_from(layer.uncompressed_size).unwrap_or(0);
+            [
+                print::short(layer.id.as_str(), whole).to_owned(),
+                parent.to_owned(),
+                if layer.writable { "container" } else { "image" }.to_owned(),
+                if layer.writable { "-".to_owned() } else { Bytes(size).to_string() },
+                layer.mount_count.to_string(),
+            ]
+        })
+        .collect();
+    Ok(print::table(["LAYER ID", "PARENT", "KIND", "SIZE", "MOUNTS"], &rows)?)
+}
+
+fn layer_json(layer: &Layer) -> Value {
+    json!({
+        "id": layer.id.as_str(),
+        "parent": layer.parent.as_ref().map(|parent| parent.as_str()),
+        "names": layer.names,
+        "writable": layer.writable,
+        "mount_count": layer.mount_count,
+        "mount_point": layer.mount_point,
+        "compressed_digest": layer.compressed_digest,
+        "compressed_size": layer.compressed_size,
+        "uncompressed_digest": layer.uncompressed_digest,
+        "uncompressed_size": layer.uncompressed_size,
+        "created": layer.created,
+    })
+}
+
+fn inspect(storage: &Storage, name: &str) -> Outcome {
+    match storage.find_image(name) {
+        Ok(id) => inspect_image(storage, id.as_str()),
+        Err(error) if error.kind() == ErrorKind::NotFound => inspect_layer(storage, name),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn inspect_image(storage: &Storage, id: &str) -> Outcome {
+    let details = storage.image_details(id)?;
+    let record = &details.record;
+    let config = details.config.as_deref().map(serde_json::from_slice::<Value>);
+    let sizes = record.big_data_sizes.iter().flatten();
+    Ok(print::json(&json!({
+        "kind": "image",
+        "id": record.id,
+        "digest": record.digest,
+        "names": record.names,
+        "created": record.created,
+        "loaded": record.loaded,
+        "size": record.size,
+        "big_data": sizes.map(|(key, size)| json!({ "key": key, "size": size })).collect::<Vec<_>>(),
+        "layers": details.layers.iter().map(layer_json).collect::<Vec<_>>(),
+        "config": config.and_then(Result::ok),
+        "problems": details.problems,
+    }))?)
+}
+
+fn inspect_layer(storage: &Storage, name: &str) -> Outcome {
+    let details = match storage.layer_details(name) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let error = Error::not_found(format!("inspect {name}: no such image or layer"));
+            return Err(Failure::from(error).or_try(
+                ErrorKind::NotFound,
+                "isula-storage images and isula-storage layers list what is there.",
+            ));
+        }
+        other => other?,
+    };
+    let data: serde_json::Map<String, Value> =
+        details.data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let mut value = layer_json(&details.layer);
+    if let Value::Object(members) = &mut value {
+        members.insert("kind".to_owned(), json!("layer"));
+        members.insert("holds".to_owned(), json!(details.holds));
+        members.insert("data".to_owned(), Value::Object(data));
+        members.insert("images".to_owned(), json!(details.images));
+        members.insert("children".to_owned(), json!(details.children));
+        if let Some((path, usage)) = &details.usage {
+            let usage = json!({ "path": path, "bytes": usage.bytes.0, "inodes": usage.inodes.0 });
+            members.insert("usage".to_owned(), usage);
+        }
+    }
+    Ok(print::json(&value)?)
+}
+
+fn rmi(storage: &Storage, args: &Args, names: &[String]) -> Outcome {
+    let mut removals = Vec::new();
+    let mut failed = None;
+    for name in names {
+        match storage.remove_image(name).during(|| format!("remove {name}")) {
+            Ok(removal) => removals.push(removal),
+            Err(error) => {
+                let failure = Failure::from(error)
+                    .or_try(ErrorKind::NotFound, "isula-storage images lists what is there.");
+                failed = Some(failure);
+                break;
+            }
+        }
+    }
+    if args.json {
+        let removals = removals.iter().map(|removal| {
+            json!({
+                "image": removal.image.as_str(),
+                "untagged": removal.untagged,
+                "deleted": removal.deleted,
+                "layers": removal.layers.iter().map(|id| id.as_str()).collect::<Vec<_>>(),
+            })
+        });
+        print::json(&removals.collect())?;
+    } else {
+        for removal in &removals {
+            if args.quiet {
+                print::lines([removal.image.to_string()])?;
+                continue;
+            }
+            print::lines(removal.untagged.iter().map(|name| format!("untagged {name}")))?;
+            if removal.deleted {
+                print::lines([format!("deleted image {}", removal.image)])?;
+            }
+            print::lines(removal.layers.iter().map(|id| format!("deleted layer {id}")))?;
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn export(storage: &Storage, args: &Args, layer: &str, output: &Path) -> Outcome {
+    if output == Path::new("-") {
+        let stdout = io::stdout();
+        if stdout.is_terminal() {
+            return Err(Error::invalid("a tar is not for a terminal: give a file with -o, or a pipe").into());
+        }
+        let mut out = BufWriter::with_capacity(EXPORT_BUFFER, stdout.lock());
+        storage.export(layer, &mut out)?;
+        return Ok(out.flush().during(|| "write to standard output")?);
+    }
+    let named = || format!("write {}", output.display());
+    let dir = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Under its name only when it is whole and verified.
+    let mut file =
+        tempfile::Builder::new().prefix(".isula-storage-export-").tempfile_in(dir).during(named)?;
+    let mut out = BufWriter::with_capacity(EXPORT_BUFFER, file.as_file_mut());
+    let (digest, size) = storage.export(layer, &mut out)?;
+    out.flush().during(named)?;
+    drop(out);
+    file.persist(output).map_err(|error| error.error).during(named)?;
+    if args.json {
+        return Ok(print::json(&json!({ "digest": digest.to_string(), "size": size.0, "file": output }))?);
+    }
+    if args.quiet {
+        return Ok(());
+    }
+    Ok(print::lines([format!("{digest}  {size}  {}", output.display())])?)
+}
+
+fn status(storage: &Storage, args: &Args) -> Outcome {
+    let status = storage.status()?;
+    if args.json {
+        return Ok(print::json(&status_json(storage, &status))?);
+    }
+    let mut lines = vec![
+        format!("root           {}", storage.root().display()),
+        format!("driver         {}", status.driver.driver_name),
+        format!("file system    {}", status.driver.backing_fs),
+    ];
+    lines.extend(status.driver.status.lines().map(|line| format!("  {line}")));
+    lines.extend([
+        format!("images         {}", status.images),
+        format!("image layers   {}, {}", status.image_layers, status.layer_bytes),
+        format!("containers     {}", status.container_layers),
+        format!("mounted        {}", status.mounted),
+        format!("image records  {}", status.image_records.bytes),
+        format!("problems       {}", status.problems.len()),
+    ]);
+    lines.extend(status.problems.iter().map(|problem| {
+        let aside = if problem.quarantined { " (put aside)" } else { "" };
+        format!("  {}: {}{aside}", problem.subject, problem.reason)
+    }));
+    lines.push(format!("quarantine     {}", status.quarantined.len()));
+    lines.extend(status.quarantined.iter().map(|entry| {
+        format!("  {} from {}, {}: {}", entry.name, entry.from.display(), entry.time, entry.reason)
+    }));
+    Ok(print::lines(lines)?)
+}
+
+fn status_json(storage: &Storage, status: &Status) -> Value {
+    let problems = status.problems.iter().map(|problem| {
+        json!({ "subject": problem.subject, "reason": problem.reason, "quarantined": problem.quarantined })
+    });
+    let quarantined = status.quarantined.iter().map(|entry| {
+        json!({
+            "name": entry.name,
+            "from": entry.from,
+            "reason": entry.reason,
+            "time": entry.time,
+            "path": entry.path,
+        })
+    });
+    json!({
+        "root": storage.root(),
+        "driver": status.driver.driver_name,
+        "file_system": status.driver.backing_fs,
+        "driver_status": status.driver.status.lines().collect::<Vec<_>>(),
+        "images": status.images,
+        "image_layers": status.image_layers,
+        "container_layers": status.container_layers,
+        "mounted": status.mounted,
+        "layer_bytes": status.layer_bytes.0,
+        "image_record_bytes": status.image_records.bytes.0,
+        "problems": problems.collect::<Vec<_>>(),
+        "quarantine": quarantined.collect::<Vec<_>>(),
+    })
+}
