@@ -215,7 +215,7 @@ fn is_formatted(dir: &Dir) -> Result<bool> {
         Ok(content) => content,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) if error.kind() == ErrorKind::LimitExceeded => {
-            return Err(error.with_kind(ErrorKind::Corrupt));
+            return Err(not_a_version().context(error.report()));
         }
         Err(error) => return Err(error),
     };
@@ -227,7 +227,7 @@ fn check_format(content: &[u8]) -> Result<()> {
     let text = std::str::from_utf8(content).ok().and_then(|text| text.strip_suffix('\n'));
     let digits = text.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
     let Some(digits) = digits else {
-        return Err(Error::corrupt("it does not hold a format version; restore it from a backup"));
+        return Err(not_a_version());
     };
     // More digits than a u32 has are a newer version, too.
     match digits.parse::<u32>() {
@@ -241,6 +241,10 @@ fn check_format(content: &[u8]) -> Result<()> {
             ),
         )),
     }
+}
+
+fn not_a_version() -> Error {
+    Error::corrupt("it does not hold a format version; restore it from a backup")
 }
 
 /// A change lock; released on drop.

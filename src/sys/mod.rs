@@ -10,6 +10,9 @@ pub mod mount;
 pub mod node;
 pub mod xattr;
 
+#[cfg(test)]
+pub(crate) mod power;
+
 /// Folders and file systems for tests, shared with the integration tests.
 #[cfg(test)]
 #[path = "../../tests/common/mod.rs"]

@@ -109,7 +109,13 @@ impl LoopExt4 {
 
     /// Unmounts and mounts again, as after a restart of the machine. Nothing may be open below.
     pub fn remount(&self) {
-        rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::NOFOLLOW).unwrap();
+        use rustix::mount::{UnmountFlags, unmount};
+        // A program that another test starts has all descriptors for a moment, between fork and exec.
+        let mut tries = 0..2000;
+        while let Err(error) = unmount(self.path(), UnmountFlags::NOFOLLOW) {
+            assert!(error == rustix::io::Errno::BUSY && tries.next().is_some(), "unmount: {error}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         self.mount();
     }
 
