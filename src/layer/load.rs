@@ -83,8 +83,8 @@ pub(super) fn load(disk: &Disk, driver: &dyn GraphDriver) -> Result<Loaded> {
     let mut incomplete = Vec::new();
     for reading in read_all(disk, &ids)? {
         match reading {
-            Reading::Layer(found) if found.record.incomplete => incomplete.push(found),
-            Reading::Layer(found) => complete.push(found),
+            Reading::Layer(found) if found.record.incomplete => incomplete.push(*found),
+            Reading::Layer(found) => complete.push(*found),
             Reading::Blank(id) => loaded.unfinished.push(id),
             Reading::Doubtful(doubt) => loaded.doubtful.push(doubt),
             Reading::Unreadable(problem) => loaded.problems.push(problem),
@@ -191,7 +191,7 @@ pub(super) fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId
 }
 
 /// What is unfinished goes, children before parents, but never from under a complete layer.
-fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded: &mut Loaded) {
+fn judge_incomplete(incomplete: Vec<Found>, complete: &[Found], loaded: &mut Loaded) {
     let parents: HashSet<&str> =
         complete.iter().filter_map(|found| found.parent.as_ref().map(LayerId::as_str)).collect();
     let (kept, removed): (Vec<_>, Vec<_>) =
@@ -222,7 +222,7 @@ fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded
 fn judge_data(
     driver: &dyn GraphDriver,
     ids: &[LayerId],
-    complete: &mut Vec<Box<Found>>,
+    complete: &mut Vec<Found>,
     loaded: &mut Loaded,
 ) -> Result<()> {
     let known: HashSet<&str> = ids.iter().map(LayerId::as_str).collect();
@@ -251,11 +251,11 @@ fn judge_data(
     Ok(())
 }
 
-fn list(complete: Vec<Box<Found>>, loaded: &mut Loaded) {
+fn list(complete: Vec<Found>, loaded: &mut Loaded) {
     let listed: HashSet<LayerId> = complete.iter().map(|found| found.id.clone()).collect();
     let mut owners: HashMap<String, LayerId> = HashMap::new();
     for (sequence, found) in (0..).zip(complete) {
-        let Found { id, parent, record, .. } = *found;
+        let Found { id, parent, record, .. } = found;
         if let Some(parent) = parent.as_ref().filter(|parent| !listed.contains(*parent)) {
             loaded.problems.push(problem(&id, format!("its parent {parent} is not in the store")));
         }

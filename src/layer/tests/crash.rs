@@ -46,7 +46,7 @@ fn worlds(place: &Place, action: impl FnOnce()) -> Vec<(String, Place)> {
         Ok(())
     };
     let at_step = take.clone();
-    with_hook(move |step| at_step(step), action);
+    with_hook(at_step, action);
     take("the end").unwrap();
     found.take()
 }

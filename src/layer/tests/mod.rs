@@ -79,6 +79,7 @@ impl Place {
     }
 
     /// Overwrites a file, as an operator or a crash of the reference would.
+    #[allow(clippy::disallowed_methods, reason = "a test's file")]
     fn put(&self, path: &Path, content: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
