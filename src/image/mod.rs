@@ -6,19 +6,70 @@
 //! <dir>/<image id>/manifest                        0600  big data "manifest"
 //! <dir>/<image id>/=<base64 of "sha256:<id>">      0600  big data: the image's config
 //! <dir>/<image id>/<big data name>                 0600  other big data
-//! <dir>/.isula-storage/                            lock, trash, quarantine
+//! <dir>/.isula-storage/                            lock, generation, trash, quarantine
+//! <dir>/.converted-<16 hex>/                       an image of schema 1 on its way; removed at the next start
 //! ```
+//!
+//! Lifecycle of an image: `create` makes directory and record, then the caller stores config and manifest. Until both
+//! are there it is listed only by the process that made it; a start reports it as incomplete and leaves it where it
+//! is, and creating it again completes it. `delete` moves the whole directory to the trash.
+//!
+//! Concurrency: lookups read an index in memory and never wait for the disk; changes come one after the other under
+//! one mutex, write the disk first and then put a new immutable image into the index. Nothing is locked while big
+//! data are read or removed. How other processes are kept away is told in [`Ownership`]; they see a change by the
+//! counter in `generation`.
+//!
+//! Crash safety: each file is replaced in one step. When a name moves, the winner is written first: a crash leaves it
+//! on both, and the start gives it to the image that was loaded first.
+//!
+//! Source: iSulad's image store, whose directories this one reads and writes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
-use crate::error::Result;
+use once_cell::sync::OnceCell;
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::ImageId;
 use crate::layer::Problem;
-use crate::persist::{Durability, Ownership, Quarantined};
+use crate::persist::{Durability, Ownership, Quarantined, StateDir};
 use crate::record::image::ImageRecord;
+use crate::spec::config::ImageConfig;
+use crate::sys::fs::Dir;
 use crate::time::Timestamp;
 use crate::units::Usage;
+
+mod big_data;
+mod change;
+mod check;
+mod convert;
+mod create;
+mod examine;
+mod files;
+mod generation;
+mod index;
+mod load;
+mod names;
+mod open;
+mod summary;
+
+#[cfg(test)]
+mod tests;
+
+pub use summary::ImageSummary;
+
+use change::Control;
+use generation::Generation;
+use index::{Config, Image, Index};
+
+/// Key of the manifest among the big data.
+pub const MANIFEST: &str = "manifest";
+
+/// Most bytes of one piece of big data; what can be stored can be read again. The reference stores any length, but
+/// reads at most 10,477,567 bytes. Manifest and config are limited to what its parser takes, 10 MiB.
+pub const MAX_BIG_DATA: u64 = 64 << 20;
 
 /// What the image store asks of the layer store, to convert images of schema 1.
 pub trait LayerLookup: Send + Sync {
@@ -69,194 +120,271 @@ pub struct CreateImage {
     pub digest: Option<String>,
 }
 
-/// What lists show of an image: the reference's `imagetool_image_summary`, and `imagetool_image` without its spec.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageSummary {
-    /// Its id.
-    pub id: String,
-    /// Names that are tags, sorted.
-    pub repo_tags: Vec<String>,
-    /// Names that are digests, and `<repository>@<digest>` for each tag.
-    pub repo_digests: Vec<String>,
-    /// Top layer.
-    pub top_layer: Option<String>,
-    /// Size in bytes: big data and all layers.
-    pub size: u64,
-    /// When it was made, as recorded.
-    pub created: Option<String>,
-    /// When it was loaded, as recorded.
-    pub loaded: Option<String>,
-    /// Numeric user of its config.
-    pub uid: Option<i64>,
-    /// User name of its config.
-    pub username: Option<String>,
-    /// Labels of its config; `None` when the config has no such member.
-    pub labels: Option<Vec<(String, String)>>,
-}
-
 /// The image store. All methods may be called from any thread. "By any name" means: id, name, unique short id of at
 /// least three digits, or digest reference, in this order.
-#[derive(Debug)]
-pub struct ImageStore {}
+///
+/// Every changing method fails with `ReadOnly` on a store opened so, with `InUse` when another process holds a shared
+/// one too long, and with `Latched` after a failure that left memory and disk apart.
+pub struct ImageStore {
+    root: Dir,
+    state: StateDir,
+    durability: Durability,
+    default_host: Option<String>,
+    layers: Option<Arc<dyn LayerLookup>>,
+    generation: OnceCell<Generation>,
+    /// Number of the generation that the index shows. Only of interest where others may change the store.
+    seen: AtomicU64,
+    // In the order in which they are locked:
+    /// Held by whoever changes the store.
+    control: Mutex<Control>,
+    index: RwLock<Index>,
+    problems: RwLock<Vec<Problem>>,
+}
 
 impl ImageStore {
-    /// Opens the store and loads all images. Never deletes out of doubt.
+    /// Opens the store and loads all images. Never deletes out of doubt. A read-only store must exist.
     pub fn open(options: ImageStoreOptions) -> Result<ImageStore> {
-        todo!()
+        open::open(options)
     }
 
     /// The image directory.
     pub fn dir(&self) -> &Path {
-        todo!()
+        self.root.path()
+    }
+
+    /// How the store is held.
+    pub fn ownership(&self) -> Ownership {
+        self.state.ownership()
     }
 
     /// Makes an image record. Its id exists: `AlreadyExists`; a name belongs to another image: `AlreadyExists`.
     pub fn create(&self, image: &CreateImage) -> Result<ImageId> {
-        todo!()
+        create::create(self, image)
     }
 
     /// Replaces the names; names held by other images move, durably, winner first. Empty: `InvalidArgument`.
     pub fn set_names(&self, image: &str, names: &[String]) -> Result<()> {
-        todo!()
+        names::set(self, image, names)
     }
 
     /// Adds a name; held by another image: it moves.
     pub fn add_name(&self, image: &str, name: &str) -> Result<()> {
-        todo!()
+        names::add(self, image, name)
     }
 
-    /// Deletes an image by any name; unknown is fine (`false`).
+    /// Deletes an image by any name; unknown is fine (`false`), and so is an ambiguous short id.
     pub fn delete(&self, image: &str) -> Result<bool> {
-        todo!()
+        create::delete(self, image)
     }
 
-    /// Deletes all images.
+    /// Deletes all images. Goes on after a failure and returns the first.
     pub fn wipe(&self) -> Result<()> {
-        todo!()
+        create::wipe(self)
     }
 
     /// Writes every record whose memory is ahead of the disk; clears the latch of an earlier failure when all succeed.
     pub fn save(&self) -> Result<()> {
-        todo!()
+        change::save(self)
     }
 
-    /// Reads the directory again.
+    /// Reads the directory again; clears the latch of an earlier failure. On an error memory stays as it was.
     pub fn load(&self) -> Result<()> {
-        todo!()
+        open::load(self)
     }
 
-    /// Sets when it was loaded.
+    /// Sets when it was loaded. A time that has no calendar date: `InvalidArgument`.
     pub fn set_loaded(&self, image: &str, time: Timestamp) -> Result<()> {
-        todo!()
+        let text = local_text(time)?;
+        change::edit(self, image, |record| record.loaded = Some(text))
     }
 
     /// Sets the free text.
     pub fn set_metadata(&self, image: &str, metadata: &str) -> Result<()> {
-        todo!()
+        no_nul("metadata", metadata)?;
+        change::edit(self, image, |record| record.metadata = Some(metadata.to_owned()))
     }
 
     /// Sets the size in bytes.
     pub fn set_size(&self, image: &str, size: u64) -> Result<()> {
-        todo!()
+        change::edit(self, image, |record| record.size = size)
     }
 
-    /// Stores big data under a key.
+    /// Stores big data under a key, which must not be empty, `.`, `..`, `images.json` or one whose file name has a
+    /// slash or more than 255 bytes (`InvalidArgument`). At most [`MAX_BIG_DATA`] bytes (`LimitExceeded`).
     pub fn set_big_data(&self, image: &str, key: &str, data: &[u8]) -> Result<()> {
-        todo!()
+        big_data::set(self, image, key, data)
     }
 
     /// Whether an image of any such name exists.
     pub fn exists(&self, image: &str) -> bool {
-        todo!()
+        self.find(image).is_ok()
     }
 
     /// Full id of the image of any such name. Ambiguous short ids are `NotFound` and the message says so.
     pub fn lookup(&self, image: &str) -> Result<ImageId> {
-        todo!()
+        self.find(image).map(|image| image.id.clone())
     }
 
     /// The record of the image of any such name.
     pub fn get(&self, image: &str) -> Result<Arc<ImageRecord>> {
-        todo!()
+        self.find(image).map(|image| Arc::clone(&image.record))
     }
 
     /// All records, in order of creation (after a restart: of their `loaded`, then id).
     pub fn list(&self) -> Result<Vec<Arc<ImageRecord>>> {
-        todo!()
+        self.read(|index| index.list().map(|image| Arc::clone(&image.record)).collect())
     }
 
-    /// Records of the images with this digest, in order.
+    /// Records of the images with this digest (`sha256:…`, or its 64 hex digits), in order; none has it: `NotFound`.
     pub fn by_digest(&self, digest: &str) -> Result<Vec<Arc<ImageRecord>>> {
-        todo!()
+        let full = crate::reference::parse_digest(digest, None)?;
+        let records: Vec<_> =
+            self.read(|index| index.with_digest(&full).map(|image| Arc::clone(&image.record)).collect())?;
+        if records.is_empty() {
+            return Err(Error::not_found(format!("no image has the digest {full}")));
+        }
+        Ok(records)
     }
 
     /// Number of images.
     pub fn count(&self) -> Result<usize> {
-        todo!()
+        self.read(Index::len)
     }
 
     /// What lists show of one image; no disk is read.
     pub fn summary(&self, image: &str) -> Result<ImageSummary> {
-        todo!()
+        self.find(image).map(|image| ImageSummary::clone(&image.summary))
     }
 
     /// What lists show of all images, in order.
     pub fn summaries(&self) -> Result<Vec<ImageSummary>> {
-        todo!()
+        self.read(|index| index.list().map(|image| ImageSummary::clone(&image.summary)).collect())
+    }
+
+    /// The same without copying them.
+    pub fn shared_summaries(&self) -> Result<Vec<Arc<ImageSummary>>> {
+        self.read(|index| index.list().map(|image| Arc::clone(&image.summary)).collect())
     }
 
     /// The image's config as parsed when it was loaded or set; `Corrupt`/`NotFound` when it has none.
-    pub fn config(&self, image: &str) -> Result<Arc<crate::spec::config::ImageConfig>> {
-        todo!()
+    pub fn config(&self, image: &str) -> Result<Arc<ImageConfig>> {
+        let image = self.find(image)?;
+        match &image.config {
+            Config::Parsed(config) => Ok(Arc::clone(config)),
+            Config::Missing => Err(Error::not_found(format!("image {} has no config", image.id))),
+            Config::Broken(why) => Err(Error::corrupt(format!("config of image {}: {why}", image.id))),
+        }
     }
 
     /// Names of the image.
     pub fn names(&self, image: &str) -> Result<Vec<String>> {
-        todo!()
+        self.find(image).map(|image| image.record.names.clone())
     }
 
     /// Free text, if set.
     pub fn metadata(&self, image: &str) -> Result<Option<String>> {
-        todo!()
+        self.find(image).map(|image| image.record.metadata.clone())
     }
 
     /// Top layer, if set.
     pub fn top_layer(&self, image: &str) -> Result<Option<String>> {
-        todo!()
+        self.find(image).map(|image| image.record.layer.clone())
     }
 
-    /// Content of big data.
+    /// Content of big data: of the file as it is, whether the record knows it or not. Absent: `NotFound`. What it
+    /// should be is compared by [`check`](Self::check) only: a wrong size in a record is no reason to hide the data.
     pub fn big_data(&self, image: &str, key: &str) -> Result<Vec<u8>> {
-        todo!()
+        let id = self.lookup(image)?;
+        files::read_big_data(&self.root, id.as_str(), key)
     }
 
-    /// Size of big data in bytes.
+    /// Size of big data in bytes, as recorded. Not recorded but there: of the file, and it is recorded now.
     pub fn big_data_size(&self, image: &str, key: &str) -> Result<i64> {
-        todo!()
+        big_data::size(self, image, key)
     }
 
-    /// Digest of big data.
+    /// Digest of big data, as recorded. Not recorded but there: of the file, and it is recorded now.
     pub fn big_data_digest(&self, image: &str, key: &str) -> Result<String> {
-        todo!()
+        big_data::digest(self, image, key)
     }
 
     /// Keys of all big data, in order of insertion.
     pub fn big_data_names(&self, image: &str) -> Result<Vec<String>> {
-        todo!()
+        self.find(image).map(|image| image.record.big_data_names.clone())
     }
 
     /// What the image directory holds (records and big data, not layers).
     pub fn usage(&self) -> Result<Usage> {
-        todo!()
+        self.root.usage()
     }
 
     /// What was found wrong when the store was loaded.
     pub fn problems(&self) -> Vec<Problem> {
-        todo!()
+        self.problems.read().clone()
+    }
+
+    /// Reads all big data and compares them with what is recorded; changes nothing. Includes
+    /// [`problems`](Self::problems).
+    pub fn check(&self) -> Result<Vec<Problem>> {
+        check::check(self)
     }
 
     /// What lies in quarantine.
     pub fn quarantined(&self) -> Result<Vec<Quarantined>> {
-        todo!()
+        self.state.quarantined()
     }
+
+    /// Puts an image aside: it is no longer listed, its files are kept.
+    pub fn quarantine(&self, image: &str, reason: &str) -> Result<Quarantined> {
+        create::quarantine(self, image, reason)
+    }
+
+    /// Brings back what was put aside and reads the directory again. Something is in its place: `AlreadyExists`.
+    pub fn restore(&self, entry: &Quarantined) -> Result<()> {
+        change::change(self, |_| self.state.restore(entry, &self.root))?;
+        self.load()
+    }
+
+    /// Gives up what was put aside, for good.
+    pub fn purge(&self, entry: &Quarantined) -> Result<()> {
+        if let Some(discarded) = change::change(self, |_| self.state.purge(entry))? {
+            discarded.remove();
+        }
+        Ok(())
+    }
+
+    /// The image of any such name.
+    fn find(&self, image: &str) -> Result<Arc<Image>> {
+        self.read(|index| index.resolve(image, self.default_host.as_deref()).cloned())?
+    }
+
+    /// Looks into the index, after a change of another process in the new one.
+    fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> Result<T> {
+        open::refresh(self)?;
+        Ok(look(&self.index.read()))
+    }
+}
+
+impl std::fmt::Debug for ImageStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ownership = self.ownership();
+        f.debug_struct("ImageStore")
+            .field("dir", &self.dir())
+            .field("ownership", &ownership)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The text of a time as records keep it.
+fn local_text(time: Timestamp) -> Result<String> {
+    let out_of_range = || Error::invalid(format!("no calendar date for {} s since 1970", time.seconds));
+    time.to_local_text().ok_or_else(out_of_range)
+}
+
+/// Text in records ends at a NUL when it is read again.
+fn no_nul(what: &str, text: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(Error::new(ErrorKind::InvalidArgument, format!("{what} contains a NUL byte")));
+    }
+    Ok(())
 }

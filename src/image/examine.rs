@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What one directory of the store holds. Reads only.
+//!
+//! | directory holds | outcome |
+//! |---|---|
+//! | no manifest, or no record, or no config | incomplete: left where it is |
+//! | manifest, record or config that does not parse, a record of another id | doubtful: to be put aside |
+//! | manifest of schema 1 without config | to be converted |
+//! | something that could not be read | left where it is |
+//! | manifest, record and config | an image |
+
+use std::borrow::Cow;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::ImageId;
+use crate::json;
+use crate::record::image::ImageRecord;
+use crate::spec::docker_config::DockerConfig;
+use crate::spec::manifest::Kind;
+use crate::sys::fs::Dir;
+
+use super::index::Config;
+use super::{MANIFEST, files};
+
+/// An image as found on disk.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) id: ImageId,
+    pub(super) record: ImageRecord,
+    pub(super) config: Config,
+}
+
+/// What a directory holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    Image(Box<Found>),
+    /// A manifest of schema 1 that is not converted yet.
+    Schema1 {
+        id: ImageId,
+        record: Box<ImageRecord>,
+        manifest: Vec<u8>,
+    },
+    /// Left by an interrupted creation or deletion, or not readable now. Why.
+    Incomplete(Cow<'static, str>),
+    /// Unreadable for good, or contradicting itself. Why.
+    Doubtful(String),
+}
+
+/// Looks into the directory of image `id`. Errors mean that this process could not look at all and say nothing about
+/// the image.
+pub(super) fn examine(root: &Dir, id: &ImageId, sweep: bool) -> Result<Content> {
+    let dir = root.open_dir(id.as_str());
+    let content = dir.and_then(|dir| {
+        if sweep {
+            crate::persist::sweep_temporary(&dir);
+        }
+        look(&dir, id)
+    });
+    match content {
+        Err(error) if is_out_of_resources(&error) => Err(error),
+        Err(error) if is_doubtful(&error) => Ok(Content::Doubtful(error.report())),
+        Err(error) => Ok(Content::Incomplete(error.report().into())),
+        Ok(content) => Ok(content),
+    }
+}
+
+/// What lies on the disk is wrong, as opposed to: it could not be read now.
+fn is_doubtful(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidData | ErrorKind::LimitExceeded)
+}
+
+fn is_out_of_resources(error: &Error) -> bool {
+    matches!(error.errno(), libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+}
+
+fn look(dir: &Dir, id: &ImageId) -> Result<Content> {
+    let Some(manifest) = files::read_text(dir, MANIFEST)? else {
+        return Ok(Content::Incomplete("it has no manifest: its creation was interrupted".into()));
+    };
+    let kind = Kind::of(&json::parse(&manifest).map_err(|error| error.context("read manifest"))?);
+    let record = match files::read_record(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(Content::Incomplete("it has no record: its deletion was interrupted".into()));
+        }
+        other => other?,
+    };
+    check_id(&record, id)?;
+    let config = files::read_text(dir, &files::config_key(id.as_str()))?;
+    match (kind, config) {
+        (Kind::Other(1), None) => Ok(Content::Schema1 { id: id.clone(), record: Box::new(record), manifest }),
+        (_, None) => Ok(Content::Incomplete("it has no config: its creation was interrupted".into())),
+        (Kind::Image, Some(config)) => image(id, record, &config),
+        (Kind::Other(_), Some(config)) => {
+            DockerConfig::parse(&config)?;
+            image(id, record, &config)
+        }
+    }
+}
+
+fn check_id(record: &ImageRecord, id: &ImageId) -> Result<()> {
+    match record.id.as_deref() {
+        Some(recorded) if recorded == id.as_str() => Ok(()),
+        Some(other) => {
+            let other: String = other.chars().take(80).collect();
+            Err(Error::corrupt(format!("its record is of another image, {other}")))
+        }
+        None => Err(Error::corrupt("its record has no id")),
+    }
+}
+
+fn image(id: &ImageId, record: ImageRecord, config: &[u8]) -> Result<Content> {
+    match Config::read(config) {
+        Config::Broken(why) => Err(Error::corrupt(why.as_ref())),
+        config => Ok(Content::Image(Box::new(Found { id: id.clone(), record, config }))),
+    }
+}
