@@ -1181,11 +1181,10 @@ int layer_store_create(const char *id,
 int layer_inc_hold_refs(const char *layer_id);
 
 /**
- * Drops a hold reference of a layer.
+ * Drops a hold reference of a layer. The count may become negative, as in the reference.
  *
  * @param layer_id borrowed; an id, not a name
- * @return 0, or -1 with errno EINVAL (NULL, bad id, no reference is left), EILSEQ, ENOENT (no such layer), ENODEV (not
- * open)
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open)
  *
  * # Safety
  * `layer_id` must be NULL or a string.

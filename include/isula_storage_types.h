@@ -29,23 +29,29 @@ typedef struct yajl_val_s yajl_val_s;
 typedef struct yajl_val_s *yajl_val;
 
 /**
- * A numeric user.
+ * A number of inodes.
  */
-typedef struct imagetool_image_summary_uid {
-    int64_t value;
+typedef struct imagetool_fs_info_image_filesystems_inodes_used {
+    uint64_t value;
     yajl_val _residual;
-} imagetool_image_summary_uid;
+} imagetool_fs_info_image_filesystems_inodes_used;
 
 /**
- * One step of how an image was made.
+ * Text to number, in the order of insertion.
  */
-typedef struct oci_image_spec_history_element {
-    char *created;
-    char *author;
-    char *created_by;
-    char *comment;
-    bool empty_layer;
-} oci_image_spec_history_element;
+typedef struct json_map_string_int64 {
+    char **keys;
+    int64_t *values;
+    size_t len;
+} json_map_string_int64;
+
+/**
+ * Where it is.
+ */
+typedef struct imagetool_fs_info_image_filesystems_fs_id {
+    char *mountpoint;
+    yajl_val _residual;
+} imagetool_fs_info_image_filesystems_fs_id;
 
 /**
  * A number of bytes.
@@ -54,6 +60,24 @@ typedef struct imagetool_fs_info_image_filesystems_used_bytes {
     uint64_t value;
     yajl_val _residual;
 } imagetool_fs_info_image_filesystems_used_bytes;
+
+/**
+ * Usage of one file system or directory.
+ */
+typedef struct imagetool_fs_info_image_filesystems_element {
+    int64_t timestamp;
+    struct imagetool_fs_info_image_filesystems_fs_id *fs_id;
+    struct imagetool_fs_info_image_filesystems_used_bytes *used_bytes;
+    struct imagetool_fs_info_image_filesystems_inodes_used *inodes_used;
+} imagetool_fs_info_image_filesystems_element;
+
+/**
+ * A numeric user.
+ */
+typedef struct imagetool_image_uid {
+    int64_t value;
+    yajl_val _residual;
+} imagetool_image_uid;
 
 /**
  * A value that holds nothing.
@@ -125,6 +149,17 @@ typedef struct oci_image_spec_rootfs {
 } oci_image_spec_rootfs;
 
 /**
+ * One step of how an image was made.
+ */
+typedef struct oci_image_spec_history_element {
+    char *created;
+    char *author;
+    char *created_by;
+    char *comment;
+    bool empty_layer;
+} oci_image_spec_history_element;
+
+/**
  * An image's config.
  */
 typedef struct oci_image_spec {
@@ -138,6 +173,93 @@ typedef struct oci_image_spec {
     size_t history_len;
     yajl_val _residual;
 } oci_image_spec;
+
+/**
+ * An image with its config.
+ */
+typedef struct imagetool_image {
+    char *id;
+    char **repo_tags;
+    size_t repo_tags_len;
+    char **repo_digests;
+    size_t repo_digests_len;
+    char *top_layer;
+    uint64_t size;
+    char *created;
+    char *loaded;
+    struct imagetool_image_uid *uid;
+    char *username;
+    struct oci_image_spec *spec;
+    struct defs_health_check *healthcheck;
+    yajl_val _residual;
+} imagetool_image;
+
+/**
+ * Paths and devices; NULL where the driver has none.
+ */
+typedef struct container_inspect_graph_driver_data {
+    char *lower_dir;
+    char *merged_dir;
+    char *upper_dir;
+    char *work_dir;
+    char *device_id;
+    char *device_name;
+    char *device_size;
+    yajl_val _residual;
+} container_inspect_graph_driver_data;
+
+/**
+ * A numeric user.
+ */
+typedef struct imagetool_image_summary_uid {
+    int64_t value;
+    yajl_val _residual;
+} imagetool_image_summary_uid;
+
+/**
+ * Usage of file systems.
+ */
+typedef struct imagetool_fs_info {
+    struct imagetool_fs_info_image_filesystems_element **image_filesystems;
+    size_t image_filesystems_len;
+    yajl_val _residual;
+} imagetool_fs_info;
+
+/**
+ * A range of user ids.
+ */
+typedef struct storage_rootfs_uidmap_element {
+    int container_id;
+    int host_id;
+    int size;
+} storage_rootfs_uidmap_element;
+
+/**
+ * A range of group ids.
+ */
+typedef struct storage_rootfs_gidmap_element {
+    int container_id;
+    int host_id;
+    int size;
+} storage_rootfs_gidmap_element;
+
+/**
+ * Record of a container's root file system.
+ */
+typedef struct storage_rootfs {
+    char *id;
+    char **names;
+    size_t names_len;
+    char *image;
+    char *layer;
+    char *metadata;
+    char *created;
+    struct storage_rootfs_uidmap_element **uidmap;
+    size_t uidmap_len;
+    struct storage_rootfs_gidmap_element **gidmap;
+    size_t gidmap_len;
+    yajl_val _residual;
+} storage_rootfs;
 
 /**
  * An image as lists show it.
@@ -168,29 +290,6 @@ typedef struct imagetool_images_list {
 } imagetool_images_list;
 
 /**
- * A range of user ids.
- */
-typedef struct storage_rootfs_uidmap_element {
-    int container_id;
-    int host_id;
-    int size;
-} storage_rootfs_uidmap_element;
-
-/**
- * Paths and devices; NULL where the driver has none.
- */
-typedef struct container_inspect_graph_driver_data {
-    char *lower_dir;
-    char *merged_dir;
-    char *upper_dir;
-    char *work_dir;
-    char *device_id;
-    char *device_name;
-    char *device_size;
-    yajl_val _residual;
-} container_inspect_graph_driver_data;
-
-/**
  * Where a layer's content is.
  */
 typedef struct container_inspect_graph_driver {
@@ -198,105 +297,6 @@ typedef struct container_inspect_graph_driver {
     char *name;
     yajl_val _residual;
 } container_inspect_graph_driver;
-
-/**
- * A numeric user.
- */
-typedef struct imagetool_image_uid {
-    int64_t value;
-    yajl_val _residual;
-} imagetool_image_uid;
-
-/**
- * An image with its config.
- */
-typedef struct imagetool_image {
-    char *id;
-    char **repo_tags;
-    size_t repo_tags_len;
-    char **repo_digests;
-    size_t repo_digests_len;
-    char *top_layer;
-    uint64_t size;
-    char *created;
-    char *loaded;
-    struct imagetool_image_uid *uid;
-    char *username;
-    struct oci_image_spec *spec;
-    struct defs_health_check *healthcheck;
-    yajl_val _residual;
-} imagetool_image;
-
-/**
- * A number of inodes.
- */
-typedef struct imagetool_fs_info_image_filesystems_inodes_used {
-    uint64_t value;
-    yajl_val _residual;
-} imagetool_fs_info_image_filesystems_inodes_used;
-
-/**
- * Where it is.
- */
-typedef struct imagetool_fs_info_image_filesystems_fs_id {
-    char *mountpoint;
-    yajl_val _residual;
-} imagetool_fs_info_image_filesystems_fs_id;
-
-/**
- * Usage of one file system or directory.
- */
-typedef struct imagetool_fs_info_image_filesystems_element {
-    int64_t timestamp;
-    struct imagetool_fs_info_image_filesystems_fs_id *fs_id;
-    struct imagetool_fs_info_image_filesystems_used_bytes *used_bytes;
-    struct imagetool_fs_info_image_filesystems_inodes_used *inodes_used;
-} imagetool_fs_info_image_filesystems_element;
-
-/**
- * Usage of file systems.
- */
-typedef struct imagetool_fs_info {
-    struct imagetool_fs_info_image_filesystems_element **image_filesystems;
-    size_t image_filesystems_len;
-    yajl_val _residual;
-} imagetool_fs_info;
-
-/**
- * A range of group ids.
- */
-typedef struct storage_rootfs_gidmap_element {
-    int container_id;
-    int host_id;
-    int size;
-} storage_rootfs_gidmap_element;
-
-/**
- * Record of a container's root file system.
- */
-typedef struct storage_rootfs {
-    char *id;
-    char **names;
-    size_t names_len;
-    char *image;
-    char *layer;
-    char *metadata;
-    char *created;
-    struct storage_rootfs_uidmap_element **uidmap;
-    size_t uidmap_len;
-    struct storage_rootfs_gidmap_element **gidmap;
-    size_t gidmap_len;
-    yajl_val _residual;
-} storage_rootfs;
-
-/**
- * Text to number, in the order of insertion.
- */
-typedef struct json_map_string_int64 {
-    char **keys;
-    int64_t *values;
-    size_t len;
-} json_map_string_int64;
 
 /**
  * Record of an image.

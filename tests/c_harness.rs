@@ -18,8 +18,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
-const VALGRIND: [&str; 6] = [
+const VALGRIND: [&str; 7] = [
     "valgrind",
+    concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/c_tests/valgrind.supp"),
     "--quiet",
     "--leak-check=full",
     "--show-leak-kinds=definite,indirect,possible",
@@ -64,6 +65,40 @@ fn run(command: &mut Command) -> String {
     text
 }
 
+/// Whether this is root; if not, the test is skipped, which fails where everything has to run.
+fn needs_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "needs root");
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// A directory for the stores of one run; what they left mounted is unmounted, whatever became of the run.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Scratch(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let ours: Vec<&str> = points.filter(|point| Path::new(point).starts_with(self.path())).collect();
+        for point in ours.into_iter().rev() {
+            let _unmounted = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
 /// One program of `c_tests/`: its first source names it.
 struct Program {
     sources: &'static [&'static str],
@@ -98,7 +133,7 @@ impl Program {
 
     /// Runs it plain, with sanitizers and under valgrind, each with a fresh directory and these arguments in it.
     fn check(&self, arguments: &[&str]) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Scratch::new();
         let plain = self.compile(dir.path(), "", &[]);
         let sanitized = self.compile(
             dir.path(),
@@ -106,7 +141,7 @@ impl Program {
             &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
         );
         let start = |wrapper: &[&str], program: &Path| {
-            let place = tempfile::tempdir_in(dir.path()).unwrap();
+            let place = Scratch::new();
             let mut words: Vec<PathBuf> = wrapper.iter().map(PathBuf::from).collect();
             words.push(program.to_path_buf());
             let mut command = Command::new(words.remove(0));
@@ -149,6 +184,18 @@ fn errors_and_the_log_reach_the_caller() {
 #[test]
 fn every_pointer_argument_is_checked() {
     Program::new(&["arguments.c"]).check(&["/root", "/run"]);
+}
+
+#[test]
+fn the_layer_store_works_on_plain_copies() {
+    Program::new(&["layer_store.c"]).check(&["/root", "/run", "vfs"]);
+}
+
+#[test]
+fn the_layer_store_works_on_overlay() {
+    if needs_root() {
+        Program::new(&["layer_store.c"]).check(&["/root", "/run", "overlay"]);
+    }
 }
 
 #[test]

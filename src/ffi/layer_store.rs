@@ -183,11 +183,10 @@ pub unsafe extern "C" fn layer_inc_hold_refs(layer_id: *const c_char) -> c_int {
     })
 }
 
-/// Drops a hold reference of a layer.
+/// Drops a hold reference of a layer. The count may become negative, as in the reference.
 ///
 /// @param layer_id borrowed; an id, not a name
-/// @return 0, or -1 with errno EINVAL (NULL, bad id, no reference is left), EILSEQ, ENOENT (no such layer), ENODEV (not
-/// open)
+/// @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open)
 ///
 /// # Safety
 /// `layer_id` must be NULL or a string.
