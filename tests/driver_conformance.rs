@@ -18,12 +18,12 @@ use layers::{Tar, container_layer, create, id, image_layer, metadata, names, rea
 /// A driver and the storage root it works on.
 struct Bench {
     name: &'static str,
-    root: TestRoot,
+    root: PathBuf,
 }
 
 impl Bench {
     fn open(&self) -> Arc<dyn GraphDriver> {
-        layers::open(self.root.path(), self.name)
+        layers::open(&self.root, self.name)
     }
 
     fn home(&self) -> PathBuf {
@@ -35,19 +35,37 @@ impl Bench {
     }
 }
 
-fn run(name: &'static str, scenario: fn(&Bench)) {
-    if name == "vfs" || common::need_root() {
-        scenario(&Bench { name, root: TestRoot::in_memory(name) });
-    }
+fn in_memory(name: &'static str, scenario: fn(&Bench)) {
+    let root = TestRoot::in_memory(name);
+    scenario(&Bench { name, root: root.path().to_owned() });
+}
+
+fn on_ext4(name: &'static str, scenario: fn(&Bench)) {
+    let disk = common::loop_ext4(32 << 20);
+    scenario(&Bench { name, root: disk.path() });
 }
 
 macro_rules! on_every_driver {
     ($($scenario:ident)*) => {
         mod overlay2 {
-            $(#[test] fn $scenario() { super::run("overlay2", super::$scenario) })*
+            $(#[test] fn $scenario() {
+                if super::common::need_root() {
+                    super::in_memory("overlay2", super::$scenario);
+                }
+            })*
         }
+        mod overlay2_on_ext4 {
+            $(#[test] fn $scenario() {
+                if super::common::need_root() {
+                    super::on_ext4("overlay2", super::$scenario);
+                }
+            })*
+        }
+        /// Needs no root.
         mod vfs {
-            $(#[test] fn $scenario() { super::run("vfs", super::$scenario) })*
+            $(#[test] fn $scenario() {
+                super::in_memory("vfs", super::$scenario);
+            })*
         }
     };
 }
@@ -318,7 +336,7 @@ fn what_a_crash_left_half_done_is_gone_after_a_restart(bench: &Bench) {
 
 fn a_second_owner_is_refused(bench: &Bench) {
     let driver = bench.open();
-    let error = driver::open(&layers::options(bench.root.path(), bench.name)).err().unwrap();
+    let error = driver::open(&layers::options(&bench.root, bench.name)).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.report().contains(&format!("in use by pid {}", std::process::id())), "{}", error.report());
     drop(driver);
@@ -421,9 +439,9 @@ fn read_only_reads_and_never_writes(bench: &Bench) {
     container_layer(&*driver, &container, Some(&image));
     driver.clean_up().unwrap();
     drop(driver);
-    let before = (tree(&bench.home()), tree(&bench.state()), common::mounts_below(bench.root.path()));
+    let before = (tree(&bench.home()), tree(&bench.state()), common::mounts_below(&bench.root));
 
-    let options = driver::DriverOptions { read_only: true, ..layers::options(bench.root.path(), bench.name) };
+    let options = driver::DriverOptions { read_only: true, ..layers::options(&bench.root, bench.name) };
     let driver = driver::open(&options).unwrap();
     assert!(driver.exists(&image).unwrap());
     driver.validate(&image, None).unwrap();
@@ -448,7 +466,7 @@ fn read_only_reads_and_never_writes(bench: &Bench) {
         assert_eq!(error.kind(), ErrorKind::ReadOnly, "{}", error.report());
     }
     driver.clean_up().unwrap();
-    assert_eq!((tree(&bench.home()), tree(&bench.state()), common::mounts_below(bench.root.path())), before);
+    assert_eq!((tree(&bench.home()), tree(&bench.state()), common::mounts_below(&bench.root)), before);
 }
 
 fn a_closed_driver_says_so(bench: &Bench) {

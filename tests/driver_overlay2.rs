@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use common::{TestRoot, need_root};
 use isula_storage::archive::OwnerShift;
-use isula_storage::driver::{self, DriverOptions, GraphDriver, LayerKind, NewLayer};
+use isula_storage::driver::{self, DriverOptions, GraphDriver, LayerKind, Limits, NewLayer};
 use isula_storage::error::{Error, ErrorKind, Result};
 use isula_storage::id::LayerId;
 use layers::{Tar, container_layer, create, id, image_layer, metadata, names, read, tree, write};
@@ -434,6 +434,21 @@ fn a_size_for_a_container_is_refused_in_the_words_of_the_reference() {
         driver.create(&new).unwrap_err().report(),
         "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
     );
+}
+
+#[test]
+fn an_archive_goes_only_into_an_empty_layer() {
+    if !need_root() {
+        return;
+    }
+    let root = TestRoot::in_memory("filled");
+    let driver = open(root.path());
+    let [one, _, _] = three_layers(&*driver);
+    let before = tree(&root.join("overlay"));
+    let tar = Tar::new().file("again", b"").finish();
+    let error = driver.apply(&one, &mut &tar[..], &mut Vec::new(), &Limits::default()).unwrap_err();
+    assert_eq!(error.report(), "layer one has content already");
+    assert_eq!(tree(&root.join("overlay")), before);
 }
 
 #[test]

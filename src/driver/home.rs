@@ -9,7 +9,7 @@
 //! It lies inside the home because the home may be bound on itself: nothing can be renamed across that mount.
 
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::persist::{self, Durability, Ownership, Quarantined, StateDir};
+use crate::persist::{self, Durability, Ownership, Quarantined, StateDir, step};
 use crate::sys::fs::{Dir, random_hex};
 
 /// Name of the state directory.
@@ -106,8 +106,9 @@ impl Home {
 
     /// Moves `name` to `to/new_name` and makes that durable; on failure it is where it was.
     fn move_durably(&self, from: &Dir, name: &str, to: &Dir, new_name: &str) -> Result<()> {
+        step("publish")?;
         from.rename_new(name, to, new_name)?;
-        let flushed = self.flush(to);
+        let flushed = step("sync published").and_then(|()| self.flush(to));
         if flushed.is_err() {
             to.rename_new(new_name, from, name)?;
         }
@@ -118,6 +119,7 @@ impl Home {
     pub(super) fn stage(&self) -> Result<Staged<'_>> {
         let writer = self.writer()?;
         let name = random_hex(STAGED_NAME_LEN)?;
+        step("make staging directory")?;
         let dir = writer.staging.create_dir(&name, 0o700).during(|| "make a directory for a new layer")?;
         Ok(Staged { home: self, staging: &writer.staging, name, dir, published: false })
     }
@@ -150,6 +152,7 @@ impl Staged<'_> {
 
     /// Gives the directory its place, in one step and durably.
     pub(super) fn publish(mut self, to: &Dir, name: &str) -> Result<()> {
+        step("sync staged")?;
         self.home.flush(&self.dir)?;
         self.home.move_durably(self.staging, &self.name, to, name)?;
         self.published = true;

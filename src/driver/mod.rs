@@ -219,6 +219,9 @@ impl Kind {
 }
 
 #[cfg(test)]
+mod crash_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -33,6 +33,7 @@ mod crash_tests;
 pub use quarantine::Quarantined;
 pub use replace::{replace_file, sweep_temporary};
 pub use state::{ChangeLock, Discarded, StateDir};
+pub(crate) use steps::step;
 #[cfg(test)]
 pub(crate) use steps::with_hook;
 

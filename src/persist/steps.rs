@@ -6,12 +6,12 @@ use crate::error::Result;
 /// Called before each change. Outside tests it does nothing.
 #[cfg(not(test))]
 #[inline]
-pub(super) fn step(_name: &'static str) -> Result<()> {
+pub(crate) fn step(_name: &'static str) -> Result<()> {
     Ok(())
 }
 
 #[cfg(test)]
-pub(super) use hook::step;
+pub(crate) use hook::step;
 #[cfg(test)]
 pub(crate) use hook::with_hook;
 
@@ -26,7 +26,7 @@ mod hook {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
-    pub(in crate::persist) fn step(name: &'static str) -> Result<()> {
+    pub(crate) fn step(name: &'static str) -> Result<()> {
         // Taken out while it runs, for it may use this module itself.
         let Some(mut hook) = HOOK.take() else { return Ok(()) };
         let result = hook(name);

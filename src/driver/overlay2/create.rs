@@ -9,7 +9,7 @@ use crate::driver::home::Staged;
 use crate::driver::{LayerKind, NewLayer, Removed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
-use crate::persist::Quarantined;
+use crate::persist::{Quarantined, step};
 use crate::sys::fs::{Dir, random_hex};
 
 use super::layout::{self, DIFF, EMPTY, LINK, LOWER, LinkName, MERGED, WORK};
@@ -46,6 +46,7 @@ impl Overlay {
                 quota.limit(dir, size)?;
             }
             self.fill(&staged, &link, lowers.as_deref())?;
+            step("sync link")?;
             self.home.flush(&self.links)?;
             staged.publish(self.home.dir(), id.as_str())
         })();
@@ -65,6 +66,7 @@ impl Overlay {
 
     fn fill(&self, staged: &Staged<'_>, link: &LinkName, lowers: Option<&[LinkName]>) -> Result<()> {
         let dir = staged.dir();
+        step("make directories")?;
         self.shift_owner(&dir.create_dir(DIFF, layout::DIFF_MODE)?)?;
         staged.write(LINK, link.as_str(), layout::FILE_MODE)?;
         self.shift_owner(&dir.create_dir(WORK, layout::PRIVATE_MODE)?)?;
@@ -83,6 +85,7 @@ impl Overlay {
             let link = LinkName::parse(&text).ok_or_else(|| {
                 Error::new(ErrorKind::Os(libc::EIO), format!("random name {text:?} is not hex"))
             })?;
+            step("make link")?;
             match self.links.symlink(&layout::link_target(id), link.as_str()) {
                 Ok(()) => return Ok(link),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -166,7 +169,7 @@ impl Overlay {
 
     /// Removes a short name that resolves to nothing; best effort, the next start does it again.
     pub(super) fn sweep_link(&self, link: &LinkName) {
-        if let Err(error) = self.links.remove_file(link.as_str()) {
+        if let Err(error) = step("remove link").and_then(|()| self.links.remove_file(link.as_str())) {
             log::warn!("remove link {link}: {}", error.report());
         }
     }

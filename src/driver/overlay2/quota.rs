@@ -15,6 +15,9 @@ const SMALLEST: u64 = 4096;
 
 /// Project quota of the file system below the home.
 ///
+/// A layer gets its project while it is staged: renaming it into the home works as long as the home itself does not hand
+/// a project down (`FS_XFLAG_PROJINHERIT`), else it is `EXDEV`.
+///
 /// TODO(no project quota yet: `detect` finds none, so this type has no value and every size is refused)
 #[derive(Debug)]
 pub(super) enum ProjectQuota {}
