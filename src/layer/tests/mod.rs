@@ -8,6 +8,7 @@ mod delete;
 mod fake;
 mod load;
 mod mount;
+mod power_cut;
 mod quarantine;
 
 use std::collections::BTreeMap;
