@@ -38,7 +38,7 @@ fn things_are_put_aside_with_the_reason_and_come_back_unchanged() {
     assert_eq!(std::fs::read(entry.path.join("sub/file")).unwrap(), b"content");
     drop(state);
     let state = reopen(&dir);
-    assert_eq!(state.quarantined().unwrap(), [entry.clone()]);
+    assert_eq!(state.quarantined().unwrap(), std::slice::from_ref(&entry));
     state.restore(&entry, &layers).unwrap();
     assert_eq!(std::fs::read(root.join("layers/abc/sub/file")).unwrap(), b"content");
     assert_eq!(state.quarantined().unwrap(), []);
@@ -96,7 +96,7 @@ fn restoring_replaces_nothing() {
     std::fs::write(root.join("thing"), b"new").unwrap();
     assert_eq!(state.restore(&entry, &dir).unwrap_err().kind(), ErrorKind::AlreadyExists);
     assert_eq!(std::fs::read(root.join("thing")).unwrap(), b"new");
-    assert_eq!(state.quarantined().unwrap(), [entry.clone()]);
+    assert_eq!(state.quarantined().unwrap(), std::slice::from_ref(&entry));
     for (key, name) in [("..", "x"), ("a/b", "x"), ("", "x"), (&*entry.key, "../x"), (&*entry.key, "")] {
         let bad = Quarantined { key: key.into(), name: name.into(), ..entry.clone() };
         assert_eq!(state.restore(&bad, &dir).unwrap_err().kind(), ErrorKind::InvalidArgument, "{key} {name}");

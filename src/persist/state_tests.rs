@@ -99,7 +99,7 @@ fn reading_writes_nothing_and_needs_no_state() {
     let entry = owner.quarantine(&dir, "thing", "why").unwrap();
     std::fs::create_dir(root.join(STATE).join("trash/left")).unwrap();
     let state = open(&dir, ReadOnly).unwrap();
-    assert_eq!(state.quarantined().unwrap(), [entry.clone()]);
+    assert_eq!(state.quarantined().unwrap(), std::slice::from_ref(&entry));
     state.sweep_trash();
     assert_eq!(names(&root.join(STATE).join("trash")), ["left"]);
     assert_eq!(state.restore(&entry, &dir).unwrap_err().kind(), ErrorKind::ReadOnly);
@@ -138,7 +138,8 @@ fn a_newer_or_damaged_format_is_refused_and_left_as_it_is() {
 
 #[test]
 fn hostile_things_in_place_of_the_state_are_errors_and_never_hang() {
-    let plant: [(&str, fn(&Path)); 9] = [
+    type Plant = fn(&Path);
+    let plant: [(&str, Plant); 9] = [
         ("state is a file", |at| std::fs::write(at, b"").unwrap()),
         ("state is a link", |at| std::os::unix::fs::symlink("/tmp", at).unwrap()),
         ("state is a fifo", fifo),

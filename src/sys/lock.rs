@@ -181,3 +181,7 @@ fn in_use(pid: Option<u32>) -> Error {
     };
     Error::new(ErrorKind::InUse, message)
 }
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

@@ -45,7 +45,9 @@ pub(crate) fn open_at(
     mode: Mode,
 ) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // openat2 resolves no link at all, also not the one that O_PATH wants to hold; mode bits are for O_CREAT only.
+    // openat2 takes a mode only with O_CREAT.
+    let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+    // It resolves no link at all, also not the one that O_PATH wants to hold.
     if !flags.contains(OFlags::PATH) {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match openat2(dir, name, flags, mode, resolve) {

@@ -147,7 +147,7 @@ impl Copy<'_> {
                 0 => made.map(OsStr::to_owned).collect(),
                 _ => self.to.names().chain([new_name]).map(OsStr::to_owned).collect(),
             };
-            let left = u64::try_from(stat.st_nlink).unwrap_or(u64::MAX) - 1;
+            let left = whole(stat.st_nlink).saturating_sub(1);
             self.links.insert(inode, Linked { path, left });
         }
         Ok(())
@@ -269,12 +269,17 @@ fn set_times_at(dir: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<()> {
 }
 
 fn times(stat: &Stat) -> Timestamps {
-    let time =
-        |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos).unwrap_or(0) };
+    let access = i64::try_from(stat.st_atime_nsec).unwrap_or(0);
+    let modification = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: access },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: modification },
     }
+}
+
+/// A number whose width differs from machine to machine.
+fn whole(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -34,8 +34,12 @@ const NAMES: [(u32, &str); 20] = [
 /// `None` for a number not in it.
 pub fn filesystem_name(dir: BorrowedFd<'_>) -> Result<Option<&'static str>> {
     let stat = rustix::fs::fstatfs(dir).during(|| "ask for the file system type")?;
-    // The field is signed on some machines and wider than the number on others.
-    Ok(name_of(u32::try_from(stat.f_type & 0xffff_ffff).unwrap_or(u32::MAX)))
+    Ok(name_of(magic(stat.f_type)))
+}
+
+/// The field is signed on some machines and wider than the number on others.
+fn magic(field: impl Into<i64>) -> u32 {
+    u32::try_from(field.into() & 0xffff_ffff).unwrap_or(u32::MAX)
 }
 
 fn name_of(magic: u32) -> Option<&'static str> {
@@ -55,6 +59,12 @@ mod tests {
         assert_eq!(name_of(0x6573_5546), None, "fuse is not in the table");
         let names: std::collections::BTreeSet<_> = NAMES.iter().map(|(_, name)| name).collect();
         assert_eq!(names.len(), NAMES.len());
+    }
+
+    #[test]
+    fn the_sign_of_the_field_does_not_matter() {
+        assert_eq!(magic(0x9123_683e_i64), 0x9123_683e);
+        assert_eq!(magic(i32::from_ne_bytes(0x9123_683e_u32.to_ne_bytes())), 0x9123_683e);
     }
 
     #[test]

@@ -367,11 +367,9 @@ fn a_mount_below_is_never_entered() {
     std::fs::create_dir_all(root.join("t/a/mnt")).unwrap();
     // The same file system: only the mount id tells.
     rustix::mount::mount_bind(outside.path(), root.join("t/a/mnt")).unwrap();
-    for name in ["t"] {
-        let error = dir.remove_all(name).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
-        assert!(error.report().contains("t/a/mnt"), "{}", error.report());
-    }
+    let error = dir.remove_all("t").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+    assert!(error.report().contains("t/a/mnt"), "{}", error.report());
     let error = dir.open_dir("t").unwrap().open_dir("a").unwrap().remove_all("mnt").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse, "the top may be a mount, too");
     assert!(outside.join("precious").exists());

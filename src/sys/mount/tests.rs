@@ -332,7 +332,7 @@ fn a_directory_is_bound_on_itself_once_and_private() {
     let (before, lowers) = home(&path, 2, |n| format!("LINK{n}"));
     bind_private(&path).unwrap();
     bind_private(&path).unwrap();
-    assert_eq!(mounts_below(root.path()), [path.clone()]);
+    assert_eq!(mounts_below(root.path()), std::slice::from_ref(&path));
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table.lines().find(|line| line.contains(&format!(" {} ", path.display()))).unwrap();
     assert!(!line.contains("shared:"), "{line}");
