@@ -309,7 +309,7 @@ mod tests {
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a test's own files")]
     fn files_and_links_are_found_in_every_format_of_gnu_tar() {
-        let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
+        let long = format!("{}/{}", "d".repeat(90), "f".repeat(90));
         for format in ["--format=v7", "--format=oldgnu", "--format=gnu", "--format=ustar", "--format=posix"] {
             let takes_long = !matches!(format, "--format=v7");
             let (file, index) = index_of(&[format], |tree| {
@@ -322,7 +322,7 @@ mod tests {
                 std::os::unix::fs::symlink("loop", tree.join("loop")).unwrap();
                 std::fs::hard_link(tree.join("two"), tree.join("zwei")).unwrap();
                 if takes_long {
-                    std::fs::create_dir(tree.join("d".repeat(120))).unwrap();
+                    std::fs::create_dir(tree.join("d".repeat(90))).unwrap();
                     std::fs::write(tree.join(&long), b"long").unwrap();
                 }
             });
