@@ -199,11 +199,13 @@ fn a_mounted_layer_is_unmounted_before_it_is_removed(bench: &Bench) {
     let (base_layer, layer) = (id("base"), id("layer"));
     image_layer(&*driver, &base_layer, None, &base());
     container_layer(&*driver, &layer, Some(&base_layer));
+    let mounts = common::mounts_below(&bench.home());
     let root = driver.mount(&layer, LayerKind::ReadWrite, None).unwrap();
     write(root.join("mine"), "mine");
-    driver.remove(&layer).unwrap().remove();
-    assert_eq!(common::mounts_below(&root), Vec::<PathBuf>::new());
-    assert!(!root.exists());
+    let removed = driver.remove(&layer).unwrap();
+    assert_eq!(common::mounts_below(&bench.home()), mounts, "nothing is mounted in the trash either");
+    removed.remove();
+    assert_eq!(std::fs::read_dir(bench.state().join("trash")).unwrap().count(), 0);
     let root = driver.mount(&base_layer, LayerKind::ReadOnly, None).unwrap();
     assert_eq!(read(root.join("d/one")), "1", "the layer below is whole");
 }

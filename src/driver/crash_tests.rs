@@ -57,7 +57,7 @@ fn worlds(root: &Path, action: impl FnOnce()) -> Vec<(String, TestRoot)> {
         Ok(())
     };
     let at_step = take.clone();
-    with_hook(move |step| at_step(step), action);
+    with_hook(at_step, action);
     take("the end").unwrap();
     found.take()
 }

@@ -140,15 +140,13 @@ fn home_name(path: &Path) -> Result<&std::ffi::OsStr> {
 pub(super) struct BoundHome(PathBuf);
 
 impl BoundHome {
-    /// Binds the home on itself unless it is a mount point already. A home that is its own bind mount was left so by
-    /// an earlier process and is ours now (`Some`); a file system that the operator mounted there is not.
+    /// Binds the home on itself unless it is a mount point already. A home that is its own bind mount is ours also if an
+    /// earlier process left it; a file system that the operator mounted there is not (`None`).
     fn bind(path: &Path, parent: &Dir) -> Result<Option<BoundHome>> {
-        let was_mounted = mount::is_mount_point(parent.as_fd(), Path::new(home_name(path)?))?;
         mount::bind_private(path)?;
         let device = |of: &Path| std::fs::metadata(of).map(|metadata| metadata.dev());
-        let ours = !was_mounted
-            || device(path).during(|| "look at the home")?
-                == device(parent.path()).during(|| "look above the home")?;
+        let ours = device(path).during(|| "look at the home")?
+            == device(parent.path()).during(|| "look above the home")?;
         Ok(ours.then(|| BoundHome(path.to_owned())))
     }
 }
