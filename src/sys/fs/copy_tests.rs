@@ -83,7 +83,10 @@ fn plant(top: &Path) {
     let set = |name: &str, attribute: &str, value: &[u8]| {
         xattr::set_at(dir.as_fd(), OsStr::new(name), OsStr::new(attribute), value).unwrap();
     };
-    set("file", "user.note", b"\0\xff");
+    set("file", "trusted.note", b"\0\xff");
+    // tmpfs takes these since Linux 6.6.
+    let user = xattr::set_at(dir.as_fd(), "file".as_ref(), "user.note".as_ref(), b"");
+    assert!(user.is_ok() || user.is_err_and(|error| error.errno() == libc::EOPNOTSUPP));
     set("link", "trusted.note", b"of the link");
     set("fifo", "trusted.note", b"of the fifo");
     set("sub", "trusted.overlay.opaque", b"y");

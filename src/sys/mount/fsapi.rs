@@ -24,29 +24,18 @@ const STRING_MAX: usize = 255;
 /// A message of the kernel is at most this long; several are read one by one.
 const MESSAGE_MAX: usize = 8192;
 
-/// How this kernel takes lower directories.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lowers {
-    /// One by one (Linux 6.7).
-    OneByOne,
-    /// All in one string, which is of no use beyond 255 bytes.
-    Joined,
-}
-
 /// `Unsupported` when this kernel cannot do it this way, whatever the reason; nothing is mounted then.
 pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> Result<()> {
     let target = name_below(overlay.home.as_fd(), target).during(|| "open the mount point")?;
+    if !takes_lowers_one_by_one()? {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "this kernel takes lower directories only in one string",
+        ));
+    }
     let mut context = Context::open()?;
-    let lowers = context.probe(overlay)?;
-    // The device that mount tables show; without it they say `none`, where the reference's mounts say `overlay`.
-    context.set_string("source", "overlay".as_ref())?;
-    match lowers {
-        Lowers::OneByOne => {
-            for lower in &overlay.lowers {
-                context.set_directory("lowerdir+", overlay.home, lower, Links::Follow)?;
-            }
-        }
-        Lowers::Joined => context.set_string("lowerdir", &joined_lowers(overlay)?)?,
+    for lower in &overlay.lowers {
+        context.set_directory("lowerdir+", overlay.home, lower, Links::Follow)?;
     }
     for (key, directory) in [("upperdir", &overlay.upper), ("workdir", &overlay.work)] {
         if let Some(directory) = directory {
@@ -80,13 +69,23 @@ pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> 
     Ok(())
 }
 
-fn joined_lowers(overlay: &Overlay<'_>) -> Result<std::ffi::OsString> {
-    let joined = legacy::joined_lowers(overlay, Some(overlay.home.path()));
-    if joined.len() > STRING_MAX {
-        let message = "this kernel takes many lower directories only through mount(2)";
-        return Err(Error::new(ErrorKind::Unsupported, message));
+/// Whether this kernel takes lower directories one by one (Linux 6.7), found out with a context that is thrown away.
+pub(super) fn takes_lowers_one_by_one() -> Result<bool> {
+    // Before 6.5 overlayfs had no parser of its own for this interface: anything is taken and joined to one string, to
+    // fail when the overlay is created.
+    let trial = Context::open()?;
+    if fsconfig_set_flag(trial.fd.as_fd(), "isula_storage_probe").is_ok() {
+        return Ok(false);
     }
-    Ok(joined)
+    let trial = Context::open()?;
+    match fsconfig_set_string(trial.fd.as_fd(), "lowerdir+", "/") {
+        Err(Errno::INVAL) => {
+            let said = trial.messages().join(" ").to_ascii_lowercase();
+            // Any other complaint is about the root directory, not about the option.
+            Ok(!said.contains("unknown parameter"))
+        }
+        _ => Ok(true),
+    }
 }
 
 /// Whether the last component may be a symbolic link that stays below the driver's home.
@@ -118,28 +117,6 @@ impl Context {
         }
     }
 
-    /// Finds out how this kernel takes lowers, with a context of its own that is thrown away.
-    fn probe(&mut self, overlay: &Overlay<'_>) -> Result<Lowers> {
-        let Some(first) = overlay.lowers.first() else { return Err(Error::invalid("no lower directory")) };
-        // Before 6.5 overlayfs had no parser of its own for this interface: anything is taken and joined to one
-        // string, to fail when the overlay is created.
-        let trial = Context::open()?;
-        if fsconfig_set_flag(trial.fd.as_fd(), "isula_storage_probe").is_ok() {
-            return Ok(Lowers::Joined);
-        }
-        let mut trial = Context::open()?;
-        match trial.set_directory("lowerdir+", overlay.home, first, Links::Follow) {
-            Err(error)
-                if error.errno() == libc::EINVAL
-                    && error.report().to_ascii_lowercase().contains("unknown parameter") =>
-            {
-                Ok(Lowers::Joined)
-            }
-            // Whatever else is wrong with it will be said when it is set for good.
-            _ => Ok(Lowers::OneByOne),
-        }
-    }
-
     fn set_flag(&mut self, key: &str) -> Result<()> {
         let set = fsconfig_set_flag(self.fd.as_fd(), key);
         self.explain(set, || format!("set mount option {key:?}"))
@@ -168,10 +145,15 @@ impl Context {
             // Overlays take descriptors since Linux 6.13.
             Err(Errno::INVAL) => {
                 self.messages();
-                self.set_string(key, proc_path(opened.as_fd(), None).as_os_str()).during(doing)
+                self.set_opened(key, &opened).during(doing)
             }
             other => self.explain(other, doing),
         }
+    }
+
+    /// Names a directory by a path that leads to its descriptor; the kernel resolves it in this call.
+    fn set_opened(&mut self, key: &str, directory: &OwnedFd) -> Result<()> {
+        self.set_string(key, proc_path(directory.as_fd(), None).as_os_str())
     }
 
     /// Puts what the kernel has to say into the error.
@@ -220,6 +202,45 @@ fn open_below(home: BorrowedFd<'_>, path: &Path, links: Links) -> rustix::io::Re
             Err(Errno::AGAIN) => {}
             Err(Errno::NOSYS | Errno::PERM) => return openat(home, path, flags, Mode::empty()),
             other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::testing::{TestRoot, need_root};
+
+    /// What kernels from 6.7 to 6.12 need for long paths.
+    #[test]
+    fn directories_can_be_named_through_their_descriptors() {
+        if !need_root() || !takes_lowers_one_by_one().unwrap() {
+            return;
+        }
+        let root = TestRoot::in_memory("fsapi");
+        let home = Dir::open(root.path()).unwrap();
+        let mut context = Context::open().unwrap();
+        for (name, key) in [("a", "lowerdir+"), ("b", "lowerdir+"), ("u", "upperdir"), ("w", "workdir")] {
+            home.create_dir(name, 0o755).unwrap();
+            let opened = open_below(home.as_fd(), Path::new(name), Links::Refuse).unwrap();
+            context.set_opened(key, &opened).unwrap();
+        }
+        fsconfig_create(context.fd.as_fd()).unwrap();
+    }
+
+    #[test]
+    fn lowers_may_be_links_that_stay_in_the_home() {
+        let root = TestRoot::in_memory("fsapi");
+        let home = Dir::open(root.path()).unwrap();
+        home.create_dir("l", 0o700).unwrap();
+        home.create_dir("layer", 0o700).unwrap();
+        for (name, target) in
+            [("good", "../layer"), ("out", "../.."), ("absolute", "/etc"), ("magic", "/proc/self/root")]
+        {
+            home.open_dir("l").unwrap().symlink(Path::new(target), name).unwrap();
+            let path = Path::new("l").join(name);
+            assert_eq!(open_below(home.as_fd(), &path, Links::Follow).is_ok(), name == "good", "{name}");
+            assert!(open_below(home.as_fd(), &path, Links::Refuse).is_err(), "{name}");
         }
     }
 }

@@ -26,6 +26,12 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::Dir;
 
+/// Whether an overlay may have up to 500 lowers, whatever the length of their paths, because the kernel takes them one
+/// by one (Linux 6.7). Else what fits into one page of relative paths: 128 with links as short as the reference's.
+pub fn takes_many_lowers() -> bool {
+    fsapi::takes_lowers_one_by_one().unwrap_or(false)
+}
+
 pub use attach::{bind_private, is_mount_point, overlay_supported, unmount, unmount_idle};
 
 /// What an overlay mount is made of.
@@ -52,7 +58,8 @@ pub struct Overlay<'a> {
 pub enum MountMethod {
     /// The best the kernel offers, found out at run time.
     Auto,
-    /// `fsopen` and friends; the only one that takes many lowers whatever their path lengths.
+    /// `fsopen` and friends; the only one that takes many lowers whatever their path lengths. `Unsupported` on a kernel
+    /// that does not take them one by one: there it has no advantage, but refuses commas in paths.
     Fsopen,
     /// `mount(2)` with an option string of less than one page.
     Legacy,
