@@ -89,7 +89,7 @@ impl StateDir {
                 Err(error) if error.kind() == ErrorKind::NotFound && dir.stat(name)?.is_none() => {
                     return Ok(None);
                 }
-                Err(error) => return Err(explain_other_mount(error, dir, &trash)),
+                Err(error) => return Err(gone(explain_other_mount(error, dir, &trash))),
             }
         }
     }
@@ -137,7 +137,17 @@ impl StateDir {
 
     /// A directory of the state, made again if somebody removed it.
     fn part(&self, name: &str) -> Result<Dir> {
-        self.writable()?.ensure_dir(name, DIR_MODE)
+        self.writable()?.ensure_dir(name, DIR_MODE).map_err(gone)
+    }
+}
+
+/// The state directory was removed under our feet: that is not "no such thing" to the caller.
+fn gone(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => error
+            .with_kind(ErrorKind::Corrupt)
+            .context("the state directory of the store was removed while it is in use; reload the store"),
+        _ => error,
     }
 }
 

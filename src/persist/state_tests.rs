@@ -190,6 +190,22 @@ fn opening_heals_what_is_missing() {
 }
 
 #[test]
+fn a_state_directory_removed_while_in_use_is_not_taken_for_an_absent_thing() {
+    let (root, dir) = store();
+    let state = open(&dir, Owner).unwrap();
+    std::fs::write(root.join("thing"), b"x").unwrap();
+    std::fs::remove_dir_all(root.join(STATE)).unwrap();
+    for kind in [
+        state.discard(&dir, "thing").map(drop).unwrap_err().kind(),
+        state.quarantine(&dir, "thing", "why").map(drop).unwrap_err().kind(),
+        state.quarantined().map(drop).unwrap_err().kind(),
+    ] {
+        assert_eq!(kind, ErrorKind::Corrupt);
+    }
+    assert_eq!(names(root.path()), ["thing"]);
+}
+
+#[test]
 fn discarded_things_are_gone_at_once_and_removed_later() {
     let (root, dir) = store();
     let state = open(&dir, Owner).unwrap();

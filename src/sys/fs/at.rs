@@ -9,7 +9,7 @@ use rustix::fs::{
     AtFlags, FileType, IFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, fstat,
     ioctl_getflags, ioctl_setflags, openat, openat2, statx,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::FileKind;
@@ -50,12 +50,12 @@ pub(crate) fn open_at(
     // It resolves no link at all, also not the one that O_PATH wants to hold.
     if !flags.contains(OFlags::PATH) {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match openat2(dir, name, flags, mode, resolve) {
+        match retry_on_intr(|| openat2(dir, name, flags, mode, resolve)) {
             Err(Errno::NOSYS | Errno::PERM) => {}
             other => return other,
         }
     }
-    openat(dir, name, flags, mode)
+    retry_on_intr(|| openat(dir, name, flags, mode))
 }
 
 /// Opens a directory below `dir` for listing.

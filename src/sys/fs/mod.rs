@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::units::Usage;
@@ -329,7 +329,7 @@ impl Dir {
 
     /// Makes changes of the directory itself durable (names made, renamed, removed).
     pub fn sync(&self) -> Result<()> {
-        match rustix::fs::fsync(&self.fd) {
+        match retry_on_intr(|| rustix::fs::fsync(&self.fd)) {
             // A file system that knows no fsync of directories has nothing to flush for them.
             Err(Errno::INVAL) => Ok(()),
             other => other.during(|| format!("sync directory {}", self.path.display())),
@@ -338,7 +338,8 @@ impl Dir {
 
     /// Makes the whole file system below durable (`syncfs`).
     pub fn sync_fs(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.fd).during(|| format!("sync file system of {}", self.path.display()))
+        retry_on_intr(|| rustix::fs::syncfs(&self.fd))
+            .during(|| format!("sync file system of {}", self.path.display()))
     }
 
     /// Sum of the apparent sizes and number of entries of `self` and everything below it (the reference's

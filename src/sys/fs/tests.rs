@@ -321,6 +321,18 @@ fn trees_deeper_than_any_path_are_measured_and_removed() {
 }
 
 #[test]
+fn directories_that_their_owner_may_not_enter_are_removed() {
+    let (root, dir) = dir();
+    std::fs::create_dir_all(root.join("t/a/b/c")).unwrap();
+    std::fs::write(root.join("t/a/b/f"), b"").unwrap();
+    for path in ["t/a/b/c", "t/a/b", "t/a", "t"] {
+        std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(0)).unwrap();
+    }
+    assert!(dir.remove_all("t").unwrap());
+    assert!(dir.entries().unwrap().is_empty());
+}
+
+#[test]
 fn a_wide_directory_is_removed() {
     let (root, dir) = dir();
     std::fs::create_dir(root.join("wide")).unwrap();

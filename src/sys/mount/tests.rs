@@ -198,6 +198,14 @@ fn options_reach_the_mount_and_the_overlay() {
         assert!(unmount(&root.join(merged())).unwrap());
         std::fs::remove_dir_all(root.join("top/work/work")).unwrap();
 
+        overlay.options = vec!["shared".into()];
+        mount_overlay(&overlay, merged(), method).unwrap();
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let at = root.join(merged());
+        let line = table.lines().find(|line| line.split(' ').nth(4) == at.to_str()).unwrap();
+        assert!(line.contains(" shared:"), "{method:?}: {line}");
+        assert!(unmount(&root.join(merged())).unwrap());
+
         overlay.options = vec!["ro".into()];
         mount_overlay(&overlay, merged(), method).unwrap();
         let error = std::fs::write(root.join(merged()).join("new"), b"").unwrap_err();
