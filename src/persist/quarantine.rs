@@ -52,7 +52,8 @@ struct Record {
 }
 
 impl StateDir {
-    /// Moves `dir/name` into the quarantine with the reason, durably, and returns its entry. Absent: `NotFound`.
+    /// Moves `dir/name` into the quarantine with the reason, durably, and returns its entry. Absent: `NotFound`. In a
+    /// shared store this is a change: hold its lock, for an opener removes entries that have no item yet.
     pub fn quarantine(&self, dir: &Dir, name: &str, reason: &str) -> Result<Quarantined> {
         let doing = || format!("put {} into quarantine", dir.path().join(name).display());
         let all = self.quarantine_for_change().during(doing)?;

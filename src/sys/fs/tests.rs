@@ -326,7 +326,7 @@ fn directories_that_their_owner_may_not_enter_are_removed() {
     std::fs::create_dir_all(root.join("t/a/b/c")).unwrap();
     std::fs::write(root.join("t/a/b/f"), b"").unwrap();
     for path in ["t/a/b/c", "t/a/b", "t/a", "t"] {
-        std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     assert!(dir.remove_all("t").unwrap());
     assert!(dir.entries().unwrap().is_empty());
