@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::common::{TestRoot, need_root};
+use crate::common::need_root;
 use crate::layers::{self, Tar, container_layer, id, image_layer, metadata, names, read, tree};
 use isula_storage::driver::{GraphDriver, LayerKind};
 
@@ -51,8 +51,8 @@ fn a_home_looks_as_the_daemon_leaves_it() {
     if !need_root() {
         return;
     }
-    let root = TestRoot::in_memory("layout");
-    layers::unpack_golden(root.path());
+    let root = common::loop_ext4(32 << 20);
+    layers::unpack_golden(&root.path());
     let golden = root.join("running/storage/overlay");
     let stands_for = [(BASE, "base"), (SECOND, "second"), (CREATED, "created")];
     // The container that ran has left its traces in work/ and on merged/; the other three are as they were created.
@@ -63,7 +63,7 @@ fn a_home_looks_as_the_daemon_leaves_it() {
     let work = golden.join(CREATED).join("work/work");
     std::fs::remove_dir(&work).unwrap_or_default();
 
-    let driver = open(root.path());
+    let driver = open(&root.path());
     let tar = Tar::new().file("f", b"").finish();
     image_layer(&*driver, &id(BASE), None, &tar);
     image_layer(&*driver, &id(SECOND), Some(&id(BASE)), &tar);
@@ -82,7 +82,7 @@ fn a_fresh_home_is_as_the_daemon_leaves_it() {
         return;
     }
     let disk = common::loop_ext4(16 << 20);
-    layers::unpack_golden(disk.path().as_path());
+    layers::unpack_golden(&disk.path());
     let golden = tree(&disk.join("fresh/overlay"));
     let root = disk.join("store");
     std::fs::create_dir(&root).unwrap();
@@ -100,8 +100,8 @@ fn stores_of_a_real_daemon_open_validate_mount_and_stay_as_they_are() {
     if !need_root() {
         return;
     }
-    let root = TestRoot::in_memory("golden");
-    layers::unpack_golden(root.path());
+    let root = common::loop_ext4(32 << 20);
+    layers::unpack_golden(&root.path());
     let stores = [
         (
             "running/storage",

@@ -16,14 +16,6 @@ use super::layout::{DIFF, EMPTY, LinkName, MERGED, WORK};
 /// Most mounts stacked on one directory that are taken away at once.
 const MAX_STACKED: usize = 64;
 
-/// What is mounted on a layer's mount point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mounted {
-    Nothing,
-    Overlay,
-    SomethingElse,
-}
-
 impl Overlay {
     pub(super) fn mount_path(&self, id: &LayerId) -> PathBuf {
         self.home.dir().path().join(id).join(MERGED)
@@ -33,13 +25,14 @@ impl Overlay {
         self.home.check_writable()?;
         let layer = self.layer(id)?;
         let context = |error: Error| error.context(format!("mount layer {id}"));
-        match self.mounted(id).map_err(context)? {
-            Mounted::Overlay => return Ok(self.mount_path(id)),
-            Mounted::SomethingElse => {
-                let what = format!("something else is mounted on {}", self.mount_path(id).display());
-                return Err(context(Error::new(ErrorKind::InUse, what)));
+        if is_covered(&layer).map_err(context)? {
+            // Whatever lies there is asked what it is, not a table of what was once mounted.
+            let root = layer.open_dir(MERGED).map_err(context)?;
+            if filesystem_name(root.as_fd()).map_err(context)? == Some("overlayfs") {
+                return Ok(self.mount_path(id));
             }
-            Mounted::Nothing => {}
+            let what = format!("something else is mounted on {}", self.mount_path(id).display());
+            return Err(context(Error::new(ErrorKind::InUse, what)));
         }
         self.ensure_own_dirs(&layer).map_err(context)?;
         let overlay = self.overlay_of(id, &layer, kind, label).map_err(context)?;
@@ -84,20 +77,11 @@ impl Overlay {
         })
     }
 
-    fn mounted(&self, id: &LayerId) -> Result<Mounted> {
-        let Some(layer) = self.find_layer(id)? else { return Ok(Mounted::Nothing) };
-        if layer.stat(MERGED)?.is_none() || !mount::is_mount_point(layer.as_fd(), Path::new(MERGED))? {
-            return Ok(Mounted::Nothing);
-        }
-        let root = layer.open_dir(MERGED)?;
-        Ok(match filesystem_name(root.as_fd())? {
-            Some("overlayfs") => Mounted::Overlay,
-            _ => Mounted::SomethingElse,
-        })
-    }
-
     pub(super) fn is_mounted(&self, id: &LayerId) -> Result<bool> {
-        Ok(self.mounted(id)? != Mounted::Nothing)
+        match self.find_layer(id)? {
+            Some(layer) => is_covered(&layer),
+            None => Ok(false),
+        }
     }
 
     pub(super) fn unmount(&self, id: &LayerId) -> Result<()> {
@@ -120,5 +104,13 @@ impl Overlay {
             return Err(Error::new(ErrorKind::InUse, what));
         }
         Ok(())
+    }
+}
+
+/// Whether something is mounted on a layer's mount point.
+fn is_covered(layer: &Dir) -> Result<bool> {
+    match mount::is_mount_point(layer.as_fd(), Path::new(MERGED)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        answer => answer,
     }
 }
