@@ -38,20 +38,21 @@ pub fn is_root() -> bool {
     root
 }
 
-/// A directory that goes away with its value: on memory where there is some (it takes every attribute), else
-/// where the system keeps temporary files.
+/// A directory that goes away with its value: in memory where that takes every attribute (tmpfs does since Linux
+/// 6.6), else where the system keeps temporary files.
 pub struct Scratch(tempfile::TempDir);
 
 impl Scratch {
     pub fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let builder = || {
-            let mut builder = tempfile::Builder::new();
-            builder.prefix("isula-archive-");
-            builder
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("isula-archive-");
+        let takes_attributes = |dir: &tempfile::TempDir| {
+            rustix::fs::setxattr(dir.path(), "user.test", b"", rustix::fs::XattrFlags::empty())
+                .and_then(|()| rustix::fs::removexattr(dir.path(), "user.test"))
+                .is_ok()
         };
-        let dir = if memory.is_dir() { builder().tempdir_in(memory) } else { builder().tempdir() };
-        Scratch(dir.unwrap())
+        let memory = builder.tempdir_in("/dev/shm").ok().filter(takes_attributes);
+        Scratch(memory.unwrap_or_else(|| builder.tempdir().unwrap()))
     }
 
     pub fn path(&self) -> &Path {
@@ -161,10 +162,29 @@ pub fn tree(root: &Path) -> Tree {
     nodes
 }
 
+/// Size of a file and digest of its blocks that are not zero, with their places: what is a hole is not read.
 fn digest_of(path: &Path) -> String {
+    use rustix::fs::SeekFrom;
+    use std::os::unix::fs::FileExt;
+    const BLOCK: u64 = 4096;
+    let file = File::open(path).unwrap();
+    let size = file.metadata().unwrap().len();
     let mut digester = isula_storage::digest::Digester::new();
-    let mut file = File::open(path).unwrap();
-    let size = std::io::copy(&mut file, &mut digester).unwrap();
+    let mut at = 0;
+    while at < size {
+        let Ok(data) = rustix::fs::seek(&file, SeekFrom::Data(at)) else { break };
+        let end = rustix::fs::seek(&file, SeekFrom::Hole(data)).unwrap();
+        at = data / BLOCK * BLOCK;
+        while at < end {
+            let mut block = [0u8; BLOCK as usize];
+            let count = file.read_at(&mut block, at).unwrap();
+            if block.iter().any(|byte| *byte != 0) {
+                digester.update(&at.to_le_bytes());
+                digester.update(&block[..count]);
+            }
+            at += BLOCK;
+        }
+    }
     format!("{size} {}", digester.finish())
 }
 
