@@ -11,6 +11,7 @@ use crate::archive::pax::show;
 use crate::archive::sparse::Region;
 use crate::archive::stream::Stream;
 use crate::archive::tar_split::{self, Content};
+use crate::archive::tree;
 use crate::archive::unpack::Unpacker;
 use crate::archive::whiteout::{self, Meaning, clean};
 use crate::archive::{Applied, ApplyOptions};
@@ -76,35 +77,38 @@ impl<I: Input, W: Write> Pass<'_, I, W> {
         match whiteout::meaning(&self.path, self.options.whiteouts).map_err(invalid)? {
             Meaning::Root => {
                 self.unpacker.root(entry)?;
-                self.without_file(entry)
+                self.without_file(entry, None)
             }
-            Meaning::Entry { parent, name } if entry.kind == Kind::File => {
-                let file = self.unpacker.start_file(parent, name)?;
+            Meaning::Entry { parent, name } => {
+                let dir = self.unpacker.dir(parent)?;
+                // A link on the way leads elsewhere now, and may lead to a third place when the tar is rebuilt.
+                let place = (dir.path() != parent).then(|| tree::join(dir.path(), name));
+                if entry.kind != Kind::File {
+                    self.unpacker.make_entry(&dir, name, entry, &mut self.split)?;
+                    return self.without_file(entry, place.as_deref());
+                }
+                let file = self.unpacker.start_file(&dir, name, &mut self.split)?;
                 let crc = copy_content(&mut self.reader, entry, &file)?;
                 self.unpacker.finish_file(&file, entry)?;
                 let content = Content { size: entry.size, crc, sparse: entry.sparse.as_deref() };
                 let content = (entry.size != 0).then_some(&content);
-                self.split.entry(&entry.name, content)
-            }
-            Meaning::Entry { parent, name } => {
-                self.unpacker.make_entry(parent, name, entry)?;
-                self.without_file(entry)
+                self.split.entry(&entry.name, place.as_deref(), content)
             }
             Meaning::Hidden { parent, name } => {
                 self.unpacker.hide(parent, name, entry)?;
-                self.without_file(entry)
+                self.without_file(entry, None)
             }
             Meaning::Opaque { parent } => {
                 self.unpacker.hide_all(parent)?;
-                self.without_file(entry)
+                self.without_file(entry, None)
             }
-            Meaning::Skipped => self.without_file(entry),
+            Meaning::Skipped => self.without_file(entry, None),
         }
     }
 
     /// An entry that leaves no content in the tree; what it has nevertheless goes to tar-split.
-    fn without_file(&mut self, entry: &Entry) -> Result<()> {
-        self.split.entry(&entry.name, None)?;
+    fn without_file(&mut self, entry: &Entry, place: Option<&[u8]>) -> Result<()> {
+        self.split.entry(&entry.name, place, None)?;
         loop {
             let bytes = self.reader.content()?;
             let count = bytes.len();

@@ -19,28 +19,36 @@ use crate::error::{During, Error, ErrorKind, Result};
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Inode numbers of entries that stay.
-pub(super) type Spared = HashSet<u64>;
+/// Inode numbers of entries.
+pub(super) type Inodes = HashSet<u64>;
 
-/// Removes `name` in `dir` with everything below, but what is in `spared` and the directories that lead to it. Absent
-/// is fine. True when nothing remains.
-pub(super) fn remove(dir: BorrowedFd<'_>, name: &[u8], spared: &Spared) -> Result<bool> {
+/// What is to be done with what is found.
+pub(super) trait Judge {
+    /// Whether an entry stays.
+    fn spares(&self, inode: u64) -> bool;
+    /// Told of each regular file with content before it is removed.
+    fn losing(&mut self, dir: BorrowedFd<'_>, name: &[u8], inode: u64) -> Result<()>;
+}
+
+/// Removes `name` in `dir` with everything below, but what is spared and the directories that lead to it. Absent is
+/// fine. True when nothing remains.
+pub(super) fn remove(dir: BorrowedFd<'_>, name: &[u8], judge: &mut dyn Judge) -> Result<bool> {
     let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(true),
         Err(errno) => return Err(errno).during(|| format!("stat {}", show(name))),
     };
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        if spared.contains(&stat.st_ino) {
+        if judge.spares(stat.st_ino) {
             return Ok(false);
         }
-        unlink(dir, name)?;
+        unlink(dir, name, FileType::from_raw_mode(stat.st_mode), stat.st_ino, judge)?;
         return Ok(true);
     }
     let fd = rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())
         .during(|| format!("open directory {}", show(name)))?;
-    let emptied = empty(fd.as_fd(), spared)?;
-    if !emptied || spared.contains(&stat.st_ino) {
+    let emptied = empty(fd.as_fd(), judge)?;
+    if !emptied || judge.spares(stat.st_ino) {
         return Ok(false);
     }
     rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
@@ -60,10 +68,10 @@ struct Level {
 }
 
 /// Removes everything in `dir` but what is spared. True when nothing remains. Directories that stay keep their times.
-pub(super) fn empty(dir: BorrowedFd<'_>, spared: &Spared) -> Result<bool> {
+pub(super) fn empty(dir: BorrowedFd<'_>, judge: &mut dyn Judge) -> Result<bool> {
     let mut current = rustix::io::fcntl_dupfd_cloexec(dir, 0).during(|| "copy a descriptor")?;
     let stat = rustix::fs::fstat(&current).during(|| "stat a directory")?;
-    let mut levels = vec![scan(&current, CString::default(), stat, spared)?];
+    let mut levels = vec![scan(&current, CString::default(), stat, judge)?];
     loop {
         let Some(level) = levels.last_mut() else { return Ok(true) };
         if let Some(name) = level.below.pop() {
@@ -76,18 +84,19 @@ pub(super) fn empty(dir: BorrowedFd<'_>, spared: &Spared) -> Result<bool> {
                     format!("directory {} is a mount point", show(name.to_bytes())),
                 ));
             }
-            levels.push(scan(&next, name, stat, spared)?);
+            levels.push(scan(&next, name, stat, judge)?);
             current = next;
             continue;
         }
         let Some(done) = levels.pop() else { return Ok(true) };
-        if done.stays || spared.contains(&done.stat.st_ino) {
+        let stays = done.stays || judge.spares(done.stat.st_ino);
+        if stays {
             let times = attributes::times_of_stat(&done.stat);
             rustix::fs::futimens(&current, &times).during(|| "set times of a directory")?;
         }
         let Some(parent) = levels.last_mut() else { return Ok(!done.stays) };
         current = up(&current, &parent.stat)?;
-        if done.stays || spared.contains(&done.stat.st_ino) {
+        if stays {
             parent.stays = true;
         } else {
             rustix::fs::unlinkat(&current, &done.name, AtFlags::REMOVEDIR)
@@ -97,7 +106,7 @@ pub(super) fn empty(dir: BorrowedFd<'_>, spared: &Spared) -> Result<bool> {
 }
 
 /// Removes what is no directory and lists the directories.
-fn scan(dir: &OwnedFd, name: CString, stat: Stat, spared: &Spared) -> Result<Level> {
+fn scan(dir: &OwnedFd, name: CString, stat: Stat, judge: &mut dyn Judge) -> Result<Level> {
     let mut level = Level { name, stat, below: Vec::new(), stays: false };
     let entries = Dir::read_from(dir).during(|| "read a directory")?;
     for entry in entries {
@@ -106,27 +115,35 @@ fn scan(dir: &OwnedFd, name: CString, stat: Stat, spared: &Spared) -> Result<Lev
         if name == c"." || name == c".." {
             continue;
         }
-        let is_dir = match entry.file_type() {
-            FileType::Directory => true,
+        let kind = match entry.file_type() {
             FileType::Unknown => {
                 let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
                     .during(|| format!("stat {}", show(name.to_bytes())))?;
-                FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                FileType::from_raw_mode(stat.st_mode)
             }
-            _ => false,
+            kind => kind,
         };
-        if is_dir {
+        if kind == FileType::Directory {
             level.below.push(name.to_owned());
-        } else if spared.contains(&entry.ino()) {
+        } else if judge.spares(entry.ino()) {
             level.stays = true;
         } else {
-            unlink(dir.as_fd(), name.to_bytes())?;
+            unlink(dir.as_fd(), name.to_bytes(), kind, entry.ino(), judge)?;
         }
     }
     Ok(level)
 }
 
-fn unlink(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+fn unlink(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    kind: FileType,
+    inode: u64,
+    judge: &mut dyn Judge,
+) -> Result<()> {
+    if kind == FileType::RegularFile {
+        judge.losing(dir, name, inode).during(|| format!("save {}", show(name)))?;
+    }
     rustix::fs::unlinkat(dir, name, AtFlags::empty()).during(|| format!("remove {}", show(name)))
 }
 

@@ -5,15 +5,24 @@
 //! ```text
 //! {"type":2,"payload":"<base64 of raw bytes>"}                                    headers, padding, end of archive
 //! {"type":1,"name":"etc/passwd","size":65,"payload":"<base64 of CRC-64>","position":1}           content of a file
+{"type":3,"size":65,"payload":"<base64 of CRC-64>"}                    content that a later entry replaced: follows
+{"type":4,"payload":"<base64 of content>"}
 //! ```
 //!
 //! One JSON object a line, gzip around all. It is the format of the tar-split package that Docker and
 //! containers/storage keep beside their layers, with what is zero or absent left out as iSulad leaves it out; iSulad
-//! itself writes type 1 only. Names that are not UTF-8 are in `name_raw`, base64. One key is our own: `sparse`, the
-//! map of a sparse file (`offset,length,…`): its content lies in the tar without its holes, `size` and CRC are of the
-//! whole file. Content that has no file in the tree (of whiteouts) is in type 2 lines, under a `size` of 0.
+//! itself writes type 1 only. Names that are not UTF-8 are in `name_raw`, base64. Content that has no file in the tree
+//! (of whiteouts) is in type 2 lines, under a `size` of 0.
+//!
+//! Our own are what the format cannot say, and other readers skip:
+//! * key `sparse`, the map of a sparse file (`offset,length,…`): its content lies in the tar without its holes, while
+//!   `size` and CRC are of the whole file;
+//! * key `path` (`path_raw`), where the file is when a symbolic link on the way led there;
+//! * types 3 and 4: the content of a file that a later entry of the same archive replaced, in type 4 lines (holes
+//!   left out, as `sparse` says). It is found again by its size and CRC.
 
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 
 use base64::Engine as _;
@@ -24,7 +33,10 @@ use serde::Deserialize;
 
 use crate::archive::Compression;
 use crate::archive::compression::Decoder;
+use crate::archive::content;
+use crate::archive::crc::Crc64;
 use crate::archive::sparse::{self, Region};
+use crate::archive::unpack::Replaced;
 use crate::error::{During, Error, ErrorKind, Result};
 
 /// Raw bytes of one line; longer ones are split. A multiple of 3, so that base64 needs no padding between.
@@ -61,37 +73,59 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// An entry of the tar: its name as stored and, where it is a file with content in the tree, size, CRC and map.
-    pub(super) fn entry(&mut self, name: &[u8], content: Option<&Content<'_>>) -> Result<()> {
+    /// An entry of the tar: its name as stored; where it is if that is not where its name says; and, if it is a file
+    /// with content in the tree, size, CRC and map.
+    pub(super) fn entry(
+        &mut self,
+        name: &[u8],
+        place: Option<&[u8]>,
+        content: Option<&Content<'_>>,
+    ) -> Result<()> {
         self.line.clear();
-        match std::str::from_utf8(name) {
-            Ok(name) => {
-                self.line.extend_from_slice(b"{\"type\":1,\"name\":");
-                serde_json::to_writer(&mut self.line, name)
-                    .map_err(std::io::Error::from)
-                    .during(|| "write tar-split")?;
-            }
-            Err(_) => {
-                self.line.extend_from_slice(b"{\"type\":1,\"name_raw\":\"");
-                self.base64(name);
-                self.line.push(b'"');
-            }
-        }
+        self.line.extend_from_slice(b"{\"type\":1,");
+        self.name("name", name)?;
         if let Some(content) = content {
-            self.number(b",\"size\":", content.size);
-            self.line.extend_from_slice(b",\"payload\":\"");
-            self.base64(&content.crc);
-            self.line.push(b'"');
-            if let Some(map) = content.sparse {
-                self.line.extend_from_slice(b",\"sparse\":\"");
-                for (index, (offset, length)) in map.iter().enumerate() {
-                    self.number(if index == 0 { b"" } else { b"," }, *offset);
-                    self.number(b",", *length);
-                }
-                self.line.push(b'"');
-            }
+            self.content(content);
+        }
+        if let Some(place) = place {
+            self.line.push(b',');
+            self.name("path", place)?;
         }
         self.end_line()
+    }
+
+    fn name(&mut self, key: &str, name: &[u8]) -> Result<()> {
+        self.line.push(b'"');
+        self.line.extend_from_slice(key.as_bytes());
+        match std::str::from_utf8(name) {
+            Ok(name) => {
+                self.line.extend_from_slice(b"\":");
+                serde_json::to_writer(&mut self.line, name)
+                    .map_err(std::io::Error::from)
+                    .during(|| "write tar-split")
+            }
+            Err(_) => {
+                self.line.extend_from_slice(b"_raw\":\"");
+                self.base64(name);
+                self.line.push(b'"');
+                Ok(())
+            }
+        }
+    }
+
+    fn content(&mut self, content: &Content<'_>) {
+        self.number(b",\"size\":", content.size);
+        self.line.extend_from_slice(b",\"payload\":\"");
+        self.base64(&content.crc);
+        self.line.push(b'"');
+        if let Some(map) = content.sparse {
+            self.line.extend_from_slice(b",\"sparse\":\"");
+            for (index, (offset, length)) in map.iter().enumerate() {
+                self.number(if index == 0 { b"" } else { b"," }, *offset);
+                self.number(b",", *length);
+            }
+            self.line.push(b'"');
+        }
     }
 
     fn number(&mut self, before: &[u8], value: u64) {
@@ -138,7 +172,31 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Content of a file in the tree.
+impl<W: Write> Replaced for Writer<W> {
+    fn replaced(&mut self, file: &File) -> Result<()> {
+        let size = file.metadata().during(|| "stat")?.len();
+        if size == 0 {
+            return Ok(());
+        }
+        let mut buffer = vec![0; SEGMENT];
+        let map = content::data_regions(file, size)?;
+        let mut crc = Crc64::new();
+        content::for_each_piece(file, size, &map, &mut buffer, &mut crc, |_| Ok(()))?;
+        self.line.clear();
+        self.line.extend_from_slice(b"{\"type\":3");
+        self.content(&Content { size, crc: crc.finish(), sparse: Some(&map) });
+        self.end_line()?;
+        content::for_each_piece(file, size, &map, &mut buffer, &mut Crc64::new(), |piece| {
+            self.line.clear();
+            self.line.extend_from_slice(b"{\"type\":4,\"payload\":\"");
+            self.base64(piece);
+            self.line.push(b'"');
+            self.end_line()
+        })
+    }
+}
+
+/// Content of a file.
 #[derive(Debug)]
 pub(super) struct Content<'a> {
     pub(super) size: u64,
@@ -153,6 +211,17 @@ pub(super) enum Line {
     Segment(Vec<u8>),
     /// An entry.
     Entry(Record),
+    /// A file that was replaced; its content follows.
+    Replaced {
+        /// Size of the whole file.
+        size: u64,
+        /// CRC of the whole file.
+        crc: [u8; 8],
+        /// Where its content goes.
+        map: Vec<Region>,
+    },
+    /// A piece of the content of a file that was replaced.
+    Content(Vec<u8>),
     /// A line of a kind unknown.
     Other,
 }
@@ -161,6 +230,8 @@ pub(super) enum Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) name: Vec<u8>,
+    /// Where it is, if not where its name says.
+    pub(super) path: Option<Vec<u8>>,
     pub(super) size: u64,
     pub(super) crc: Option<[u8; 8]>,
     pub(super) sparse: Option<Vec<Region>>,
@@ -213,31 +284,37 @@ fn corrupt(error: Error) -> Error {
 pub(super) fn parse_line(text: &[u8]) -> Result<Line, String> {
     let line: Json<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|error| format!("payload: {error}"));
+    let name = |text: Text<'_>, raw: &Text<'_>| match raw {
+        Text(Some(raw)) => decode(raw).map(Some),
+        Text(None) => Ok(text.0.map(|text| text.into_owned().into_bytes())),
+    };
+    let payload = line.payload.0.as_deref().unwrap_or_default();
     match line.kind {
-        2 => Ok(Line::Segment(decode(&line.payload.0)?)),
-        1 => {
-            let name = if line.name_raw.0.is_empty() {
-                line.name.0.into_owned().into_bytes()
-            } else {
-                decode(&line.name_raw.0)?
-            };
+        2 => Ok(Line::Segment(decode(payload)?)),
+        4 => Ok(Line::Content(decode(payload)?)),
+        1 | 3 => {
             let size = u64::try_from(line.size).map_err(|_| "size is negative".to_owned())?;
-            let payload = decode(&line.payload.0)?;
-            let crc = match payload.len() {
+            let payload = decode(payload)?;
+            let crc: Option<[u8; 8]> = match payload.len() {
                 0 => None,
                 _ => Some(payload.try_into().map_err(|_| "payload is not a CRC-64".to_owned())?),
             };
-            let map = match line.sparse.0.as_ref() {
-                "" => None,
-                text => Some(sparse::parse(text).ok_or("sparse map is malformed")?),
+            let map = match line.sparse.0.as_deref() {
+                None => None,
+                Some(text) => Some(sparse::parse(text).ok_or("sparse map is malformed")?),
             };
-            let sparse = if map.is_none() && line.sparse.1 { Some(Vec::new()) } else { map };
-            if let Some(map) = &sparse {
+            if let Some(map) = &map {
                 let stored = map.iter().try_fold(0u64, |sum, (_, length)| sum.checked_add(*length));
                 let stored = stored.ok_or("sparse map is out of range")?;
                 sparse::check(&mut map.clone(), stored, size)?;
             }
-            Ok(Line::Entry(Record { name, size, crc, sparse }))
+            if line.kind == 3 {
+                let (crc, map) = crc.zip(map).ok_or("replaced content without CRC or map")?;
+                return Ok(Line::Replaced { size, crc, map });
+            }
+            let path = name(line.path, &line.path_raw)?;
+            let name = name(line.name, &line.name_raw)?.unwrap_or_default();
+            Ok(Line::Entry(Record { name, path, size, crc, sparse: map }))
         }
         _ => Ok(Line::Other),
     }
@@ -254,14 +331,18 @@ struct Json<'a> {
     #[serde(default)]
     size: i64,
     #[serde(borrow, default)]
+    path: Text<'a>,
+    #[serde(borrow, default)]
+    path_raw: Text<'a>,
+    #[serde(borrow, default)]
     payload: Text<'a>,
     #[serde(borrow, default)]
     sparse: Text<'a>,
 }
 
-/// A string that is borrowed where it can be, and empty where it is null or absent; and whether it was there.
+/// A string or null, borrowed where it can be.
 #[derive(Default)]
-struct Text<'a>(Cow<'a, str>, bool);
+struct Text<'a>(Option<Cow<'a, str>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -272,10 +353,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
                 f.write_str("a string or null")
             }
             fn visit_borrowed_str<E>(self, text: &'de str) -> std::result::Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text), true))
+                Ok(Text(Some(Cow::Borrowed(text))))
             }
             fn visit_str<E>(self, text: &str) -> std::result::Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned()), true))
+                Ok(Text(Some(Cow::Owned(text.to_owned()))))
             }
             fn visit_unit<E>(self) -> std::result::Result<Self::Value, E> {
                 Ok(Text::default())

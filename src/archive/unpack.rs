@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::archive::attributes;
 use crate::archive::entry::{Entry, Kind};
 use crate::archive::pax::show;
-use crate::archive::remove::{self, Spared};
+use crate::archive::remove::{self, Inodes, Judge};
 use crate::archive::tree::{self, Missing, Node, Tree, join};
 use crate::archive::whiteout::{clean, split};
 use crate::archive::{ApplyOptions, Whiteouts};
@@ -31,12 +31,18 @@ const NEW_FILE: OFlags =
 /// Permissions of the owner; a directory without them could not be filled without privileges.
 const OWNER_ALL: u32 = 0o700;
 
+/// Takes the content of files that an earlier entry of the archive made and a later one replaces.
+pub(super) trait Replaced {
+    /// Takes the content of `file`.
+    fn replaced(&mut self, file: &File) -> Result<()>;
+}
+
 /// Writes entries below a root.
 pub(super) struct Unpacker<'o> {
     tree: Tree,
     options: &'o ApplyOptions,
     /// With [`Whiteouts::Remove`]: what this archive made.
-    made: Option<Spared>,
+    made: Option<Inodes>,
     /// Without privileges: directories that get a mode without owner permissions in the end.
     closed: BTreeMap<Box<[u8]>, Mode>,
 }
@@ -54,7 +60,7 @@ impl<'o> Unpacker<'o> {
         Ok(Unpacker {
             tree: Tree::open(root, missing)?,
             options,
-            made: (options.whiteouts == Whiteouts::Remove).then(Spared::new),
+            made: (options.whiteouts == Whiteouts::Remove).then(Inodes::new),
             closed: BTreeMap::new(),
         })
     }
@@ -69,15 +75,19 @@ impl<'o> Unpacker<'o> {
     }
 
     /// Makes a new file to be written to. [`Unpacker::finish_file`] completes it.
-    pub(super) fn start_file(&mut self, parent: &[u8], name: &[u8]) -> Result<File> {
-        let dir = self.tree.dir(parent)?;
-        let fd = self.make(&dir, name, |dir, name| {
+    pub(super) fn start_file(&mut self, dir: &Rc<Node>, name: &[u8], out: &mut dyn Replaced) -> Result<File> {
+        let fd = self.make(dir, name, out, |dir, name| {
             rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600))
         })?;
         if dir.inherits() {
             attributes::remove_acls(fd.as_fd())?;
         }
         Ok(File::from(fd))
+    }
+
+    /// The directory of an entry, made if no entry has named it.
+    pub(super) fn dir(&mut self, path: &[u8]) -> Result<Rc<Node>> {
+        self.tree.dir(path)
     }
 
     /// Owner, mode, attributes and times of a file whose content is complete.
@@ -88,27 +98,32 @@ impl<'o> Unpacker<'o> {
     }
 
     /// Makes everything but regular files.
-    pub(super) fn make_entry(&mut self, parent: &[u8], name: &[u8], entry: &Entry) -> Result<()> {
-        let dir = self.tree.dir(parent)?;
+    pub(super) fn make_entry(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        entry: &Entry,
+        out: &mut dyn Replaced,
+    ) -> Result<()> {
         match entry.kind {
             Kind::File => return Err(invalid("a file is not made at once")),
-            Kind::Directory => return self.directory(&dir, name, entry),
-            Kind::HardLink => self.hard_link(&dir, name, entry)?,
+            Kind::Directory => return self.directory(dir, name, entry, out),
+            Kind::HardLink => self.hard_link(dir, name, entry, out)?,
             Kind::Symlink => {
                 if entry.link.is_empty() {
                     return Err(invalid("a symbolic link to nothing"));
                 }
                 self.make(&dir, name, |dir, name| rustix::fs::symlinkat(entry.link.as_slice(), dir, name))?;
-                attributes::set_special(&dir, name, entry, self.options, true)?;
+                attributes::set_special(dir, name, entry, self.options, true)?;
             }
-            Kind::CharDevice => self.device(&dir, name, entry, FileType::CharacterDevice)?,
-            Kind::BlockDevice => self.device(&dir, name, entry, FileType::BlockDevice)?,
-            Kind::Fifo => self.device(&dir, name, entry, FileType::Fifo)?,
+            Kind::CharDevice => self.device(dir, name, entry, FileType::CharacterDevice, out)?,
+            Kind::BlockDevice => self.device(dir, name, entry, FileType::BlockDevice, out)?,
+            Kind::Fifo => self.device(dir, name, entry, FileType::Fifo, out)?,
         }
-        self.note(&dir, name)
+        self.note(dir, name)
     }
 
-    fn directory(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry) -> Result<()> {
+    fn directory(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, out: &mut dyn Replaced) -> Result<()> {
         let mode = Mode::from_raw_mode(OWNER_ALL);
         let node = match rustix::fs::mkdirat(dir, name, mode) {
             Ok(()) => self.open_made(dir, name)?,
@@ -116,7 +131,7 @@ impl<'o> Unpacker<'o> {
                 Some(node) => node,
                 None => {
                     let hides = self.options.whiteouts == Whiteouts::Overlay && tree::is_whiteout(dir, name)?;
-                    self.replace(dir, name)?;
+                    self.replace(dir, name, out)?;
                     rustix::fs::mkdirat(dir, name, mode).during(|| "make directory")?;
                     let node = self.open_made(dir, name)?;
                     if hides {
@@ -156,7 +171,7 @@ impl<'o> Unpacker<'o> {
         self.note_open(node.as_fd())
     }
 
-    fn hard_link(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry) -> Result<()> {
+    fn hard_link(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, out: &mut dyn Replaced) -> Result<()> {
         let what = || format!("hard link to {}", show(&entry.link));
         let mut target = Vec::new();
         clean(&entry.link, &mut target).map_err(|problem| invalid(format!("{}: {problem}", what())))?;
@@ -172,7 +187,7 @@ impl<'o> Unpacker<'o> {
                 if target_dir.path() == dir.path() && target_name == name {
                     return Err(invalid(format!("{}: the link itself", what())));
                 }
-                self.replace(dir, name)?;
+                self.replace(dir, name, out)?;
                 link()
             }
             made => made,
@@ -190,10 +205,10 @@ impl<'o> Unpacker<'o> {
         }
     }
 
-    fn device(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, kind: FileType) -> Result<()> {
+    fn device(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, kind: FileType, out: &mut dyn Replaced) -> Result<()> {
         let device = device_number(entry.device)?;
         let mode = attributes::mode(entry);
-        self.make(dir, name, |dir, name| rustix::fs::mknodat(dir, name, kind, mode, device))?;
+        self.make(dir, name, out, |dir, name| rustix::fs::mknodat(dir, name, kind, mode, device))?;
         attributes::set_special(dir, name, entry, self.options, false)
     }
 
@@ -202,7 +217,7 @@ impl<'o> Unpacker<'o> {
         if let Some(made) = &self.made {
             let Some(dir) = self.tree.existing(parent)? else { return Ok(()) };
             self.tree.forget(&join(dir.path(), name))?;
-            remove::remove(dir.as_fd(), name, made).during(|| "remove what a whiteout hides")?;
+            remove::remove(dir.as_fd(), name, &mut Older(made)).during(|| "remove what a whiteout hides")?;
             dir.touch();
             return Ok(());
         }
@@ -230,7 +245,7 @@ impl<'o> Unpacker<'o> {
         if let Some(made) = &self.made {
             let Some(dir) = self.tree.existing(parent)? else { return Ok(()) };
             self.tree.forget_below(dir.path())?;
-            remove::empty(dir.as_fd(), made).during(|| "remove what an opaque directory hides")?;
+            remove::empty(dir.as_fd(), &mut Older(made)).during(|| "remove what an opaque directory hides")?;
             dir.touch();
             return Ok(());
         }
@@ -254,11 +269,12 @@ impl<'o> Unpacker<'o> {
         &mut self,
         dir: &Rc<Node>,
         name: &[u8],
+        out: &mut dyn Replaced,
         make: impl Fn(&Node, &[u8]) -> rustix::io::Result<T>,
     ) -> Result<T> {
         let made = match make(dir, name) {
             Err(Errno::EXIST) => {
-                self.replace(dir, name)?;
+                self.replace(dir, name, out)?;
                 make(dir, name)
             }
             made => made,
@@ -267,9 +283,10 @@ impl<'o> Unpacker<'o> {
         made.during(|| "make it")
     }
 
-    fn replace(&mut self, dir: &Rc<Node>, name: &[u8]) -> Result<()> {
+    fn replace(&mut self, dir: &Rc<Node>, name: &[u8], out: &mut dyn Replaced) -> Result<()> {
         self.tree.forget(&join(dir.path(), name))?;
-        remove::remove(dir.as_fd(), name, &Spared::new()).during(|| "remove what was there before")?;
+        let mut all = All { made: self.made.as_ref(), out };
+        remove::remove(dir.as_fd(), name, &mut all).during(|| "remove what was there before")?;
         dir.touch();
         Ok(())
     }
@@ -287,6 +304,39 @@ impl<'o> Unpacker<'o> {
             made.insert(rustix::fs::fstat(fd).during(|| "stat")?.st_ino);
         }
         Ok(())
+    }
+}
+
+/// Removes what this archive did not make.
+struct Older<'a>(&'a Inodes);
+
+impl Judge for Older<'_> {
+    fn spares(&self, inode: u64) -> bool {
+        self.0.contains(&inode)
+    }
+    fn losing(&mut self, _: BorrowedFd<'_>, _: &[u8], _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Removes everything, after saving content that belongs to this archive.
+struct All<'a> {
+    /// What this archive made, where there was something before.
+    made: Option<&'a Inodes>,
+    out: &'a mut dyn Replaced,
+}
+
+impl Judge for All<'_> {
+    fn spares(&self, _: u64) -> bool {
+        false
+    }
+    fn losing(&mut self, dir: BorrowedFd<'_>, name: &[u8], inode: u64) -> Result<()> {
+        if self.made.is_some_and(|made| !made.contains(&inode)) {
+            return Ok(());
+        }
+        let fd = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .during(|| "open")?;
+        self.out.replaced(&File::from(fd))
     }
 }
 
