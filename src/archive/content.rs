@@ -44,9 +44,10 @@ pub(super) fn data_regions(file: &File, size: u64) -> Result<Vec<Region>> {
 }
 
 /// Reads the regions of a file one after the other; `crc` gets the whole file of `size` bytes, what is between the
-/// regions as zeros.
+/// regions as zeros. The file begins at `start`.
 pub(super) fn for_each_piece(
     file: &File,
+    start: u64,
     size: u64,
     map: &[Region],
     buffer: &mut [u8],
@@ -61,7 +62,7 @@ pub(super) fn for_each_piece(
         while at < end {
             let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
             let space = buffer.get_mut(..most).unwrap_or_default();
-            file.read_exact_at(space, at).during(|| "read")?;
+            file.read_exact_at(space, start.saturating_add(at)).during(|| "read")?;
             crc.update(space);
             take(space)?;
             at += most as u64;

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! The exact tar of a layer from its tree and its tar-split stream.
+//!
+//! Content that a later entry replaced stands in the stream behind the place where it is needed. So the stream is
+//! looked through for it first, and such content laid in a temporary file without a name.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
-use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{MemfdFlags, Mode, OFlags};
 
+use crate::archive::content::{self, BUFFER};
 use crate::archive::crc::Crc64;
+use crate::archive::files::Files;
 use crate::archive::pax::show;
 use crate::archive::tar_split::{Line, Lines, Record};
-use crate::archive::tree::{Missing, Node, Tree};
-use crate::archive::whiteout::{clean, split};
 use crate::digest::{Digest, Digester};
-use crate::error::{During, Error, ErrorKind, Result};
+use crate::error::{During, Error, Result};
 use crate::units::Bytes;
-
-const BUFFER: usize = 256 << 10;
 
 /// See [`crate::archive::rebuild`].
 pub(super) fn rebuild(
@@ -27,11 +27,17 @@ pub(super) fn rebuild(
     layer: BorrowedFd<'_>,
     out: &mut dyn Write,
 ) -> Result<(Digest, Bytes)> {
-    let mut lines = Lines::new(tar_split)?;
+    let mut stream = spool(layer)?;
+    io::copy(tar_split, &mut stream).during(|| "copy the tar-split stream")?;
+    stream.rewind().during(|| "rewind the tar-split stream")?;
+    let replaced = Replaced::collect(&mut stream, layer)?;
+    stream.rewind().during(|| "rewind the tar-split stream")?;
+
     let mut files = Files::open(layer)?;
     let mut out = Hashed { out, digester: Digester::new(), count: 0 };
     let mut buffer = vec![0; BUFFER].into_boxed_slice();
     let mut headers = false;
+    let mut lines = Lines::new(&mut stream)?;
     while let Some(line) = lines.next()? {
         match line {
             Line::Segment(bytes) => {
@@ -44,10 +50,10 @@ pub(super) fn rebuild(
                         "tar-split holds checksums only, so the tar cannot be rebuilt from it",
                     ));
                 }
-                copy(&record, &mut files, &mut buffer, &mut out)
+                copy(&record, &mut files, &replaced, &mut buffer, &mut out)
                     .during(|| format!("rebuild {}", show(&record.name)))?;
             }
-            Line::Entry(_) | Line::Other => {}
+            Line::Entry(_) | Line::Replaced { .. } | Line::Content(_) | Line::Other => {}
         }
     }
     out.out.flush().during(|| "write the tar")?;
@@ -69,86 +75,101 @@ impl Hashed<'_> {
     }
 }
 
-fn copy(record: &Record, files: &mut Files, buffer: &mut [u8], out: &mut Hashed<'_>) -> Result<()> {
-    let (file, size) = files.file(&record.name)?;
-    if size != record.size {
-        return Err(Error::corrupt(format!("the file has {size} bytes, the layer had {}", record.size)));
+/// A file without a name: on the layer's file system, or in memory where that cannot be written to.
+fn spool(layer: BorrowedFd<'_>) -> Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(fd) = rustix::fs::openat(layer, ".", flags, Mode::RUSR | Mode::WUSR) {
+        return Ok(File::from(fd));
     }
-    let whole = [(0, record.size)];
-    let mut crc = Crc64::new();
-    let mut end = 0;
-    for (offset, length) in record.sparse.as_deref().unwrap_or(&whole) {
-        crc.update_zeros(offset - end);
-        end = offset + length;
-        let mut at = *offset;
-        while at < end {
-            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let space = buffer.get_mut(..most).unwrap_or_default();
-            file.read_exact_at(space, at).during(|| "read")?;
-            crc.update(space);
-            out.write(space)?;
-            at += most as u64;
+    let fd = rustix::fs::memfd_create("tar-split", MemfdFlags::CLOEXEC).during(|| "make a temporary file")?;
+    Ok(File::from(fd))
+}
+
+/// Content of files that were replaced, one behind the other in a file of its own, found by size and CRC.
+#[derive(Default)]
+struct Replaced {
+    spool: Option<File>,
+    starts: HashMap<(u64, [u8; 8]), u64>,
+}
+
+impl Replaced {
+    fn collect(stream: &mut File, layer: BorrowedFd<'_>) -> Result<Self> {
+        let mut replaced = Replaced::default();
+        let mut end = 0u64;
+        let mut lines = Lines::new(stream)?;
+        while let Some(line) = lines.next_of_types(b"34")? {
+            let Line::Replaced { size, crc, map } = line else { continue };
+            if replaced.spool.is_none() {
+                replaced.spool = Some(spool(layer)?);
+            }
+            let known = replaced.starts.contains_key(&(size, crc));
+            let Some(spool) = &replaced.spool else { continue };
+            let short = || Error::corrupt("tar-split holds less of a replaced file than it says");
+            let mut piece = Vec::new();
+            for (offset, length) in map {
+                let mut at = offset;
+                let stop = offset.saturating_add(length);
+                while at < stop {
+                    if piece.is_empty() {
+                        let Some(Line::Content(bytes)) = lines.next()? else { return Err(short()) };
+                        if bytes.is_empty() {
+                            return Err(short());
+                        }
+                        piece = bytes;
+                    }
+                    let most = usize::try_from(stop - at).unwrap_or(usize::MAX).min(piece.len());
+                    if !known {
+                        let bytes = piece.get(..most).unwrap_or_default();
+                        spool
+                            .write_all_at(bytes, end.saturating_add(at))
+                            .during(|| "lay replaced content aside")?;
+                    }
+                    piece.drain(..most);
+                    at += most as u64;
+                }
+            }
+            if !known {
+                replaced.starts.insert((size, crc), end);
+                end = end.saturating_add(size);
+                spool.set_len(end).during(|| "lay replaced content aside")?;
+            }
         }
+        Ok(replaced)
     }
-    crc.update_zeros(record.size - end);
+
+    /// Where the content of an entry starts, if it was replaced.
+    fn find(&self, record: &Record) -> Option<(&File, u64)> {
+        let start = self.starts.get(&(record.size, record.crc?))?;
+        Some((self.spool.as_ref()?, *start))
+    }
+}
+
+fn copy(
+    record: &Record,
+    files: &mut Files,
+    replaced: &Replaced,
+    buffer: &mut [u8],
+    out: &mut Hashed<'_>,
+) -> Result<()> {
+    let opened;
+    let (file, start) = match replaced.find(record) {
+        Some(found) => found,
+        None => {
+            let (file, size) = files.file(record)?;
+            if size != record.size {
+                let what = format!("the file has {size} bytes, the layer had {}", record.size);
+                return Err(Error::corrupt(what));
+            }
+            opened = file;
+            (&opened, 0)
+        }
+    };
+    let whole = [(0, record.size)];
+    let map = record.sparse.as_deref().unwrap_or(&whole);
+    let mut crc = Crc64::new();
+    content::for_each_piece(file, start, record.size, map, buffer, &mut crc, |piece| out.write(piece))?;
     match record.crc {
         Some(sum) if sum != crc.finish() => Err(Error::corrupt("the file's content has changed")),
         _ => Ok(()),
-    }
-}
-
-/// Files of a layer by the names of their entries.
-pub(super) struct Files {
-    tree: Tree,
-    path: Vec<u8>,
-}
-
-impl Files {
-    pub(super) fn open(layer: BorrowedFd<'_>) -> Result<Self> {
-        Ok(Files { tree: Tree::open(layer, Missing::Fail)?, path: Vec::new() })
-    }
-
-    /// Finds the directory of an entry; `Corrupt` when it is not there. Its last component is left in `path`.
-    fn parent(&mut self, name: &[u8]) -> Result<Rc<Node>> {
-        clean(name, &mut self.path).map_err(Error::corrupt)?;
-        self.tree.dir(split(&self.path).0).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::InvalidData => Error::corrupt("it is missing"),
-            _ => error,
-        })
-    }
-
-    /// Whether an entry is there, as a directory if that is what it has to be. `Corrupt` when not.
-    pub(super) fn exists(&mut self, name: &[u8], directory: bool) -> Result<()> {
-        let dir = self.parent(name)?;
-        match rustix::fs::statat(&dir, split(&self.path).1, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if directory && FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
-                Err(Error::corrupt("it is not a directory"))
-            }
-            Ok(_) => Ok(()),
-            Err(Errno::NOENT) => Err(Error::corrupt("it is missing")),
-            Err(errno) => Err(errno).during(|| "stat"),
-        }
-    }
-
-    /// The regular file of an entry and its size. `Corrupt` when there is none.
-    pub(super) fn file(&mut self, name: &[u8]) -> Result<(File, u64)> {
-        const READ: OFlags = OFlags::RDONLY
-            .union(OFlags::NOFOLLOW)
-            .union(OFlags::NONBLOCK)
-            .union(OFlags::NOCTTY)
-            .union(OFlags::CLOEXEC);
-        let dir = self.parent(name)?;
-        let fd = match rustix::fs::openat(&dir, split(&self.path).1, READ, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Err(Error::corrupt("it is missing")),
-            Err(Errno::LOOP | Errno::NXIO) => return Err(Error::corrupt("it is not a regular file")),
-            Err(errno) => return Err(errno).during(|| "open"),
-        };
-        let stat = rustix::fs::fstat(&fd).during(|| "stat")?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::corrupt("it is not a regular file"));
-        }
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        Ok((File::from(fd), size))
     }
 }

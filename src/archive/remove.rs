@@ -134,13 +134,7 @@ fn scan(dir: &OwnedFd, name: CString, stat: Stat, judge: &mut dyn Judge) -> Resu
     Ok(level)
 }
 
-fn unlink(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    kind: FileType,
-    inode: u64,
-    judge: &mut dyn Judge,
-) -> Result<()> {
+fn unlink(dir: BorrowedFd<'_>, name: &[u8], kind: FileType, inode: u64, judge: &mut dyn Judge) -> Result<()> {
     if kind == FileType::RegularFile {
         judge.losing(dir, name, inode).during(|| format!("save {}", show(name)))?;
     }

@@ -5,8 +5,8 @@
 //! ```text
 //! {"type":2,"payload":"<base64 of raw bytes>"}                                    headers, padding, end of archive
 //! {"type":1,"name":"etc/passwd","size":65,"payload":"<base64 of CRC-64>","position":1}           content of a file
-{"type":3,"size":65,"payload":"<base64 of CRC-64>"}                    content that a later entry replaced: follows
-{"type":4,"payload":"<base64 of content>"}
+//! {"type":3,"size":65,"payload":"<base64 of CRC-64>"}                    content that a later entry replaced: follows
+//! {"type":4,"payload":"<base64 of content>"}
 //! ```
 //!
 //! One JSON object a line, gzip around all. It is the format of the tar-split package that Docker and
@@ -181,12 +181,12 @@ impl<W: Write> Replaced for Writer<W> {
         let mut buffer = vec![0; SEGMENT];
         let map = content::data_regions(file, size)?;
         let mut crc = Crc64::new();
-        content::for_each_piece(file, size, &map, &mut buffer, &mut crc, |_| Ok(()))?;
+        content::for_each_piece(file, 0, size, &map, &mut buffer, &mut crc, |_| Ok(()))?;
         self.line.clear();
         self.line.extend_from_slice(b"{\"type\":3");
         self.content(&Content { size, crc: crc.finish(), sparse: Some(&map) });
         self.end_line()?;
-        content::for_each_piece(file, size, &map, &mut buffer, &mut Crc64::new(), |piece| {
+        content::for_each_piece(file, 0, size, &map, &mut buffer, &mut Crc64::new(), |piece| {
             self.line.clear();
             self.line.extend_from_slice(b"{\"type\":4,\"payload\":\"");
             self.base64(piece);
@@ -246,13 +246,37 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(input: &'a mut dyn Read) -> Result<Self> {
-        let input = BufReader::with_capacity(32 << 10, input);
+        let mut input = BufReader::with_capacity(32 << 10, input);
+        // What a crash can leave of a file; the decoder would take it for a stream without members.
+        if input.fill_buf().during(|| "read tar-split")?.is_empty() {
+            return Err(Error::corrupt("tar-split is empty, not even a gzip header"));
+        }
         let input = Decoder::new(input, Compression::Gzip)?;
         Ok(Lines { input: BufReader::with_capacity(64 << 10, input), line: Vec::new(), number: 0 })
     }
 
     /// The next line, `None` at the end. Anything that is not a whole stream of whole lines is `Corrupt`.
     pub(super) fn next(&mut self) -> Result<Option<Line>> {
+        if !self.read()? {
+            return Ok(None);
+        }
+        self.parse().map(Some)
+    }
+
+    /// The next line of one of our own types (one digit each), as our writer spells it; others are skipped unparsed.
+    pub(super) fn next_of_types(&mut self, types: &[u8]) -> Result<Option<Line>> {
+        while self.read()? {
+            if let Some([digit, b',', ..]) = self.line.strip_prefix(b"{\"type\":")
+                && types.contains(digit)
+            {
+                return self.parse().map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a line; `false` at the end.
+    fn read(&mut self) -> Result<bool> {
         self.line.clear();
         self.number += 1;
         let mut limited = (&mut self.input).take(LONGEST_LINE);
@@ -261,13 +285,16 @@ impl<'a> Lines<'a> {
             .during(|| format!("read tar-split line {}", self.number))
             .map_err(corrupt)?;
         if self.line.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
-        let Some(text) = self.line.strip_suffix(b"\n") else {
+        if self.line.pop() != Some(b'\n') {
             return Err(Error::corrupt(format!("tar-split line {} does not end", self.number)));
-        };
-        parse_line(text)
-            .map(Some)
+        }
+        Ok(true)
+    }
+
+    fn parse(&self) -> Result<Line> {
+        parse_line(&self.line)
             .map_err(|what| Error::corrupt(format!("tar-split line {}: {what}", self.number)))
     }
 }
@@ -282,6 +309,10 @@ fn corrupt(error: Error) -> Error {
 
 /// Parses one line. Pure.
 pub(super) fn parse_line(text: &[u8]) -> Result<Line, String> {
+    // An array would be taken field by field.
+    if !text.starts_with(b"{") {
+        return Err("not an object".to_owned());
+    }
     let line: Json<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|error| format!("payload: {error}"));
     let name = |text: Text<'_>, raw: &Text<'_>| match raw {

@@ -113,7 +113,9 @@ impl<'o> Unpacker<'o> {
                 if entry.link.is_empty() {
                     return Err(invalid("a symbolic link to nothing"));
                 }
-                self.make(&dir, name, |dir, name| rustix::fs::symlinkat(entry.link.as_slice(), dir, name))?;
+                self.make(dir, name, out, |dir, name| {
+                    rustix::fs::symlinkat(entry.link.as_slice(), dir, name)
+                })?;
                 attributes::set_special(dir, name, entry, self.options, true)?;
             }
             Kind::CharDevice => self.device(dir, name, entry, FileType::CharacterDevice, out)?,
@@ -123,7 +125,13 @@ impl<'o> Unpacker<'o> {
         self.note(dir, name)
     }
 
-    fn directory(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, out: &mut dyn Replaced) -> Result<()> {
+    fn directory(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        entry: &Entry,
+        out: &mut dyn Replaced,
+    ) -> Result<()> {
         let mode = Mode::from_raw_mode(OWNER_ALL);
         let node = match rustix::fs::mkdirat(dir, name, mode) {
             Ok(()) => self.open_made(dir, name)?,
@@ -171,7 +179,13 @@ impl<'o> Unpacker<'o> {
         self.note_open(node.as_fd())
     }
 
-    fn hard_link(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, out: &mut dyn Replaced) -> Result<()> {
+    fn hard_link(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        entry: &Entry,
+        out: &mut dyn Replaced,
+    ) -> Result<()> {
         let what = || format!("hard link to {}", show(&entry.link));
         let mut target = Vec::new();
         clean(&entry.link, &mut target).map_err(|problem| invalid(format!("{}: {problem}", what())))?;
@@ -205,7 +219,14 @@ impl<'o> Unpacker<'o> {
         }
     }
 
-    fn device(&mut self, dir: &Rc<Node>, name: &[u8], entry: &Entry, kind: FileType, out: &mut dyn Replaced) -> Result<()> {
+    fn device(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        entry: &Entry,
+        kind: FileType,
+        out: &mut dyn Replaced,
+    ) -> Result<()> {
         let device = device_number(entry.device)?;
         let mode = attributes::mode(entry);
         self.make(dir, name, out, |dir, name| rustix::fs::mknodat(dir, name, kind, mode, device))?;
@@ -245,7 +266,8 @@ impl<'o> Unpacker<'o> {
         if let Some(made) = &self.made {
             let Some(dir) = self.tree.existing(parent)? else { return Ok(()) };
             self.tree.forget_below(dir.path())?;
-            remove::empty(dir.as_fd(), &mut Older(made)).during(|| "remove what an opaque directory hides")?;
+            remove::empty(dir.as_fd(), &mut Older(made))
+                .during(|| "remove what an opaque directory hides")?;
             dir.touch();
             return Ok(());
         }
@@ -334,8 +356,9 @@ impl Judge for All<'_> {
         if self.made.is_some_and(|made| !made.contains(&inode)) {
             return Ok(());
         }
-        let fd = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-            .during(|| "open")?;
+        let fd =
+            rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .during(|| "open")?;
         self.out.replaced(&File::from(fd))
     }
 }

@@ -8,23 +8,18 @@
 //! of the reference (one without type 2 lines); then only its size counts.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
-
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 
 use crate::archive::Verdict;
+use crate::archive::content::{self, BUFFER};
 use crate::archive::crc::Crc64;
+use crate::archive::files::Files;
 use crate::archive::pax::show;
-use crate::archive::rebuild::Files;
 use crate::archive::tar_split::{Line, Lines, Record};
 use crate::archive::whiteout::{clean, is_whiteout};
-use crate::error::{During, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
-const BUFFER: usize = 256 << 10;
 /// Differences kept; with more than that no later entries will explain them all.
 const MOST_DIFFERENCES: usize = 10_000;
 
@@ -42,7 +37,7 @@ pub(super) fn verify(tar_split: &mut dyn Read, layer: BorrowedFd<'_>) -> Result<
         match line {
             Line::Segment(_) => check.full = true,
             Line::Entry(record) => check.entry(&record)?,
-            Line::Other => {}
+            Line::Replaced { .. } | Line::Content(_) | Line::Other => {}
         }
         if check.differences.len() > MOST_DIFFERENCES {
             break;
@@ -69,7 +64,7 @@ impl Check {
     fn entry(&mut self, record: &Record) -> Result<()> {
         self.order += 1;
         let mut path = Vec::new();
-        clean(&record.name, &mut path).map_err(Error::corrupt)?;
+        clean(record.path.as_ref().unwrap_or(&record.name), &mut path).map_err(Error::corrupt)?;
         if path.is_empty() {
             return Ok(());
         }
@@ -77,11 +72,7 @@ impl Check {
         if record.size == 0 && is_whiteout(&path) {
             return Ok(());
         }
-        let found = if record.size == 0 {
-            self.files.exists(&record.name, record.name.ends_with(b"/"))
-        } else {
-            self.content(record)
-        };
+        let found = if record.size == 0 { self.files.exists(record) } else { self.content(record) };
         if !record.name.ends_with(b"/") {
             self.covered(&path);
         }
@@ -117,47 +108,18 @@ impl Check {
     }
 
     fn content(&mut self, record: &Record) -> Result<()> {
-        let (file, size) = self.files.file(&record.name)?;
+        let (file, size) = self.files.file(record)?;
         if size != record.size {
             return Err(Error::corrupt(format!("it has {size} bytes, the layer had {}", record.size)));
         }
         let Some(expected) = record.crc else { return Ok(()) };
-        let (sum, holes) = sum(&file, size, &mut self.buffer)?;
-        if sum != expected && (self.full || !holes) {
+        let map = content::data_regions(&file, size)?;
+        let holes = map != [(0, size)];
+        let mut crc = Crc64::new();
+        content::for_each_piece(&file, 0, size, &map, &mut self.buffer, &mut crc, |_| Ok(()))?;
+        if crc.finish() != expected && (self.full || !holes) {
             return Err(Error::corrupt("its content has changed"));
         }
         Ok(())
     }
-}
-
-/// The CRC of a whole file, whose holes are not read, and whether it has any.
-fn sum(file: &File, size: u64, buffer: &mut [u8]) -> Result<([u8; 8], bool)> {
-    let mut crc = Crc64::new();
-    let mut at = 0;
-    let mut holes = false;
-    while at < size {
-        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Ok(data) => data.min(size),
-            Err(Errno::NXIO) => size,
-            // A file system that cannot tell has no holes.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
-            Err(errno) => return Err(errno).during(|| "find data"),
-        };
-        holes |= data > at;
-        crc.update_zeros(data - at);
-        at = data;
-        let end = match rustix::fs::seek(file, SeekFrom::Hole(at)) {
-            Ok(hole) => hole.min(size),
-            Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => size,
-            Err(errno) => return Err(errno).during(|| "find holes"),
-        };
-        while at < end {
-            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let space = buffer.get_mut(..most).unwrap_or_default();
-            file.read_exact_at(space, at).during(|| "read")?;
-            crc.update(space);
-            at += most as u64;
-        }
-    }
-    Ok((crc.finish(), holes))
 }

@@ -124,7 +124,12 @@ pub fn tree(root: &Path) -> Tree {
     let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
         let path = if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(&relative) };
-        let meta = std::fs::symlink_metadata(&path).unwrap();
+        let meta = match std::fs::symlink_metadata(&path) {
+            Ok(meta) => meta,
+            // An overlay lists a whiteout in a directory that only one layer has, though it hides nothing there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && path != root => continue,
+            Err(error) => panic!("{}: {error}", path.display()),
+        };
         let kind = meta.mode() & 0o170_000;
         let content = match kind {
             0o100_000 => digest_of(&path),
@@ -291,4 +296,171 @@ pub fn layers_of(image: &str) -> Vec<Vec<u8>> {
     let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
     let layers = manifest[0]["Layers"].as_array().unwrap();
     layers.iter().map(|name| std::fs::read(scratch.path().join(name.as_str().unwrap())).unwrap()).collect()
+}
+
+/// Writes tars that no tool would write.
+#[derive(Default, Clone)]
+pub struct Tar(pub Vec<u8>);
+
+/// One header, ustar unless changed.
+#[derive(Clone)]
+pub struct Header {
+    pub name: Vec<u8>,
+    pub link: Vec<u8>,
+    pub kind: u8,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: u64,
+    pub device: (u32, u32),
+    pub size: u64,
+    pub magic: [u8; 8],
+}
+
+impl Header {
+    pub fn new(name: impl AsRef<[u8]>, kind: u8) -> Self {
+        Header {
+            name: name.as_ref().to_vec(),
+            link: Vec::new(),
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: 1_000_000_000,
+            device: (0, 0),
+            size: 0,
+            magic: *b"ustar\x0000",
+        }
+    }
+
+    pub fn block(&self) -> [u8; 512] {
+        let mut block = [0u8; 512];
+        block[..self.name.len().min(100)].copy_from_slice(&self.name[..self.name.len().min(100)]);
+        block[100..108].copy_from_slice(format!("{:07o}\0", self.mode).as_bytes());
+        block[108..116].copy_from_slice(format!("{:07o}\0", self.uid).as_bytes());
+        block[116..124].copy_from_slice(format!("{:07o}\0", self.gid).as_bytes());
+        if self.size < 1 << 33 {
+            block[124..136].copy_from_slice(format!("{:011o}\0", self.size).as_bytes());
+        } else {
+            block[124] = 0x80;
+            block[128..136].copy_from_slice(&self.size.to_be_bytes());
+        }
+        block[136..148].copy_from_slice(format!("{:011o}\0", self.mtime).as_bytes());
+        block[156] = self.kind;
+        block[157..157 + self.link.len().min(100)].copy_from_slice(&self.link[..self.link.len().min(100)]);
+        block[257..265].copy_from_slice(&self.magic);
+        block[329..337].copy_from_slice(format!("{:07o}\0", self.device.0).as_bytes());
+        block[337..345].copy_from_slice(format!("{:07o}\0", self.device.1).as_bytes());
+        sign(&mut block);
+        block
+    }
+}
+
+/// Sets the checksum of a header block.
+pub fn sign(block: &mut [u8; 512]) {
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+impl Tar {
+    pub fn new() -> Self {
+        Tar::default()
+    }
+
+    pub fn header(mut self, header: &Header) -> Self {
+        self.0.extend_from_slice(&header.block());
+        self
+    }
+
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Content with its padding.
+    pub fn content(mut self, content: &[u8]) -> Self {
+        self.0.extend_from_slice(content);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    pub fn file(self, name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Self {
+        let content = content.as_ref();
+        let header = Header { size: content.len() as u64, ..Header::new(name, b'0') };
+        self.header(&header).content(content)
+    }
+
+    pub fn dir(self, name: impl AsRef<[u8]>) -> Self {
+        self.header(&Header { mode: 0o755, ..Header::new(name, b'5') })
+    }
+
+    pub fn link(self, kind: u8, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+        self.header(&Header { link: target.as_ref().to_vec(), ..Header::new(name, kind) })
+    }
+
+    pub fn symlink(self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+        self.link(b'2', name, target)
+    }
+
+    pub fn hard_link(self, name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Self {
+        self.link(b'1', name, target)
+    }
+
+    /// An extended header of any kind: `x`, `g`, `L`, `K`.
+    pub fn extended(self, kind: u8, body: &[u8]) -> Self {
+        let header = Header { size: body.len() as u64, ..Header::new("extended", kind) };
+        self.header(&header).content(body)
+    }
+
+    /// PAX records for the next entry.
+    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
+        let body: Vec<u8> = records.iter().flat_map(|(keyword, value)| record(keyword, value)).collect();
+        self.extended(b'x', &body)
+    }
+
+    pub fn end(mut self) -> Vec<u8> {
+        self.0.resize(self.0.len() + 1024, 0);
+        self.0
+    }
+}
+
+/// One PAX record with its right length.
+pub fn record(keyword: &str, value: &[u8]) -> Vec<u8> {
+    let rest = keyword.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    let mut bytes = format!("{length} {keyword}=").into_bytes();
+    bytes.extend_from_slice(value);
+    bytes.push(b'\n');
+    bytes
+}
+
+/// A mounted overlay, unmounted with its value.
+pub struct Overlay(PathBuf);
+
+impl Overlay {
+    /// Mounts `lowers`, topmost first, read-only on `target`.
+    pub fn mount(lowers: &[PathBuf], target: &Path) -> Self {
+        let lowers: Vec<_> = lowers.iter().map(|path| path.to_str().unwrap()).collect();
+        // One lower alone is no overlay to the kernel; an empty one below changes nothing.
+        let empty = target.with_extension("empty");
+        std::fs::create_dir_all(&empty).unwrap();
+        let options = format!("lowerdir={}:{}", lowers.join(":"), empty.display());
+        let arguments = ["-t", "overlay", "overlay", "-o", &options];
+        let mut arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        arguments.push(target.as_os_str());
+        run("mount", &arguments, target);
+        Overlay(target.to_owned())
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        // Lazily: a process that another test just forked may hold a descriptor for a moment.
+        let done = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(std::thread::panicking() || done.is_ok_and(|status| status.success()));
+    }
 }
