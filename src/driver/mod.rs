@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use crate::archive::{Applied, Limits, OwnerShift, Verdict};
+pub use crate::archive::{Applied, Compression, Limits, OwnerShift, Verdict};
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;

@@ -12,11 +12,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::archive::Compression;
 use crate::digest::Digest;
 use crate::driver::{
-    Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer, Removed,
-    Verdict,
+    Applied, Compression, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer,
+    Removed, Verdict,
 };
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;

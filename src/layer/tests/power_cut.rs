@@ -5,7 +5,7 @@
 //! in the cache of the file system is not there. A copy of it is mounted, which replays the journal, and opened.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
 
