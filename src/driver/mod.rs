@@ -133,7 +133,8 @@ pub trait GraphDriver: Send + Sync {
     /// Whether it is mounted now, asked of the kernel. `false` from a driver that has nothing to mount.
     fn is_mounted(&self, id: &LayerId) -> Result<bool>;
 
-    /// Whether the layer is there and usable; repairs what is derivable (a lost link, `work`, `merged`, `empty`).
+    /// Whether the layer is there and usable; repairs what is derivable without knowing the parent (a lost
+    /// link, `work`, `merged`).
     fn exists(&self, id: &LayerId) -> Result<bool>;
 
     /// Checks a layer against the parent that its record names and repairs what is derivable; `Corrupt` with the

@@ -54,7 +54,10 @@ impl Overlay {
         let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
             Some(lowers) => lowers.iter().map(LinkName::path).collect(),
             None => {
-                self.ensure_empty(layer)?;
+                // Only a base layer has `empty`. Making it here would turn a layer that has lost its `lower` into one.
+                if layer.stat(EMPTY)?.is_none() {
+                    return Err(Error::corrupt("it has neither lower layers nor a directory empty"));
+                }
                 vec![own.join(EMPTY)]
             }
         };

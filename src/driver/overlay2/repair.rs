@@ -20,9 +20,6 @@ impl Overlay {
         }
         self.ensure_link(id, &layer)?;
         self.ensure_own_dirs(&layer)?;
-        if layer.stat(LOWER)?.is_none() {
-            self.ensure_empty(&layer)?;
-        }
         Ok(true)
     }
 
