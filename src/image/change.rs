@@ -152,8 +152,10 @@ impl Change<'_> {
             let Err(error) = self.write(&new.id, &new.record) else { continue };
             let error = error.context(format!("save image {}", new.id));
             // A failed write may have been made all the same.
-            let touched = self.dir(&old.id).and_then(|dir| super::files::read_record(&dir));
-            let untouched = touched.is_ok_and(|record| record != *new.record);
+            let untouched = match self.dir(&old.id).and_then(|dir| super::files::read_record(&dir)) {
+                Ok(record) => record != *new.record,
+                Err(error) => error.kind() == ErrorKind::NotFound,
+            };
             let undo = images.get(..index + usize::from(!untouched)).unwrap_or_default();
             for (old, _) in undo.iter().rev() {
                 if let Err(also) = self.write(&old.id, &old.record) {

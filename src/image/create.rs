@@ -17,8 +17,8 @@ use super::{CreateImage, ImageStore, MANIFEST, local_text, names, no_nul};
 const ID_LEN: usize = 64;
 
 pub(super) fn create(store: &ImageStore, image: &CreateImage) -> Result<ImageId> {
-    let record = new_record(image)?;
     change(store, |change| {
+        let record = new_record(image)?;
         let id = match &image.id {
             Some(id) => id.clone(),
             None => ImageId::new(&random_hex(ID_LEN)?)?,
