@@ -16,7 +16,7 @@ use super::index::Image;
 use super::{ImageStore, open};
 
 /// How long a change of a shared store waits for another process.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is guarded by the mutex of those who change the store.
 #[derive(Debug, Default)]
