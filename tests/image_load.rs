@@ -229,7 +229,7 @@ fn an_image_that_cannot_be_loaded_is_kept_and_reported_and_the_rest_works() {
         let kept = content(&path);
 
         let store = open(root.path());
-        assert_eq!(ids(&store), [good.id.clone()], "{}", case.what);
+        assert_eq!(ids(&store), [good.id.as_str()], "{}", case.what);
         let problems = store.problems();
         assert_eq!(problems.len(), 1, "{}: {problems:?}", case.what);
         assert_eq!(problems[0].subject, format!("image {}", bad.id), "{}", case.what);
@@ -536,7 +536,7 @@ fn open_with_layers(root: &TestRoot, ownership: Ownership) -> ImageStore {
 
 fn assert_converted(root: &TestRoot, store: &ImageStore, old: &str) {
     let new = Digest::of(CONVERTED.as_bytes()).hex();
-    assert_eq!(ids(store), [new.clone()]);
+    assert_eq!(ids(store), [new.as_str()]);
     assert_eq!(store.problems(), []);
     assert_eq!(store.check().unwrap(), []);
     assert!(!root.join(old).exists());
@@ -594,7 +594,7 @@ fn an_interrupted_conversion_is_completed() {
     plant_schema1(&root);
     std::fs::remove_file(root.join(&new).join("manifest")).unwrap();
     let store = open_with_layers(&root, Ownership::Owner);
-    assert_eq!(ids(&store), [new.clone()]);
+    assert_eq!(ids(&store), [new.as_str()]);
     assert_eq!(store.quarantined().unwrap().len(), 1);
     drop(store);
     // The converted image got another manifest meanwhile: the old directory is the only place of the old one.

@@ -99,7 +99,7 @@ fn a_reader_sees_what_an_owner_did_before() {
     a.store(&owner, &["a:1"]);
     // Incomplete for a start, so not there for another process.
     owner.create(&b.request(&["b:1"])).unwrap();
-    assert_eq!(ids(&reader), [a.id.clone()]);
+    assert_eq!(ids(&reader), [a.id.as_str()]);
     assert_eq!(reader.big_data("a:1", "manifest").unwrap(), a.manifest.as_bytes());
     owner.set_names(&a.id, &strings(&["c:1"])).unwrap();
     assert!(reader.exists("c:1") && !reader.exists("a:1"));
@@ -166,7 +166,7 @@ fn a_change_that_was_never_finished_does_not_block_others() {
         let reader = open_as(root.path(), Ownership::ReadOnly);
         let shared = open_as(root.path(), Ownership::Shared);
         for store in [&reader, &shared] {
-            assert_eq!(ids(store), [image.id.clone()], "{content:?}");
+            assert_eq!(ids(store), [image.id.as_str()], "{content:?}");
         }
         std::fs::write(&generation, content).unwrap();
         shared.set_metadata("a:1", content.trim()).unwrap();

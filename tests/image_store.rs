@@ -157,7 +157,7 @@ fn an_id_or_a_name_is_given_once() {
     let error = store.create(&two.request(&["b:1", "a:1"])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.report().contains("a:1") && error.report().contains(&one.id), "{}", error.report());
-    assert_eq!(ids(&store), [one.id.clone()]);
+    assert_eq!(ids(&store), [one.id.as_str()]);
     assert!(!store.exists("b:1"));
     assert!(!root.join(&two.id).exists());
     let mut after = snapshot(root.path());
@@ -516,7 +516,7 @@ fn an_image_can_be_put_aside_and_come_back() {
     let before = store.get("x:1").unwrap();
     let entry = store.quarantine("x:1", "its content differs").unwrap();
     assert!(!store.exists("x:1") && !root.join(&image.id).exists());
-    assert_eq!(store.quarantined().unwrap(), [entry.clone()]);
+    assert_eq!(store.quarantined().unwrap(), std::slice::from_ref(&entry));
     assert_eq!((entry.name.as_str(), entry.reason.as_str()), (image.id.as_str(), "its content differs"));
     store.restore(&entry).unwrap();
     assert_eq!(store.get("x:1").unwrap(), before);

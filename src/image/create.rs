@@ -124,14 +124,12 @@ pub(super) fn wipe(store: &ImageStore) -> Result<()> {
         // Tells at least whether it would be allowed.
         return change(store, |_| Ok(()));
     }
-    let failures = ids.iter().filter_map(|id| delete(store, id.as_str()).err());
-    failures.fold(Ok(()), |first, error| match first {
-        Ok(()) => Err(error),
-        Err(first) => {
-            log::warn!("wipe the image store: {}", error.report());
-            Err(first)
-        }
-    })
+    let mut first = Ok(());
+    for error in ids.iter().filter_map(|id| delete(store, id.as_str()).err()) {
+        log::warn!("wipe the image store: {}", error.report());
+        first = first.and(Err(error));
+    }
+    first
 }
 
 pub(super) fn quarantine(store: &ImageStore, image: &str, reason: &str) -> Result<Quarantined> {

@@ -290,14 +290,14 @@ mod tests {
         let ids = |index: &Index, digest: &str| {
             index.with_digest(digest).map(|i| i.id.to_string()).collect::<Vec<_>>()
         };
-        assert_eq!(ids(&index, "sha256:1"), [a.clone()]);
+        assert_eq!(ids(&index, "sha256:1"), [a.as_str()]);
         assert_eq!(ids(&index, "sha256:2"), [a.clone(), b.clone()]);
 
         index.put(image(&a, &["x:1"], Some("sha256:1"), Some("sha256:3")));
         index.put(image(&b, &["y:1"], None, Some("sha256:2")));
         assert_eq!(found(&index, "y:1"), Some(b.clone()));
-        assert_eq!(ids(&index, "sha256:2"), [b.clone()]);
-        assert_eq!(ids(&index, "sha256:3"), [a.clone()]);
+        assert_eq!(ids(&index, "sha256:2"), [b.as_str()]);
+        assert_eq!(ids(&index, "sha256:3"), [a.as_str()]);
         assert_eq!(
             index.list().map(|image| image.id.to_string()).collect::<Vec<_>>(),
             [a.clone(), b.clone()]

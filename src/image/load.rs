@@ -98,10 +98,8 @@ fn image_ids(store: &ImageStore, heal: bool, problems: &mut Vec<Problem>) -> Res
             (Some(text), _) if id::is_canonical(text) => {
                 report("it has the name of an image but is no directory")
             }
-            (Some(text), FileKind::Dir) if convert::is_unfinished(text) => {
-                if heal {
-                    convert::remove_unfinished(store, text);
-                }
+            (Some(text), FileKind::Dir) if heal && convert::is_unfinished(text) => {
+                convert::remove_unfinished(store, text);
             }
             (Some(text), FileKind::Dir) if text.starts_with('.') => {}
             (_, FileKind::Dir) => report("its name is no image id, it was left alone"),

@@ -140,7 +140,7 @@ mod tests {
         let named = format!("other@sha256:{}", "b".repeat(64));
         let mut record = record(&["docker.io/library/x:1", "h:5000/y:2", &named, "x:2"]);
         let of = |record: &ImageRecord| ImageSummary::of("i", record, None, Some("docker.io"));
-        assert_eq!(of(&record).repo_digests, [named.clone()], "no digest is known");
+        assert_eq!(of(&record).repo_digests, [named.as_str()], "no digest is known");
         record.big_data_digests = Some(vec![(MANIFEST.into(), digest.clone())]);
         let wanted = [named.clone(), format!("x@{digest}"), format!("h:5000/y@{digest}")];
         assert_eq!(of(&record).repo_digests, wanted);
