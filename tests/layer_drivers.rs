@@ -132,7 +132,7 @@ fn an_image_and_a_container_live_the_same_life_on_every_driver() {
         assert_eq!(store.list(), [], "{driver}");
         assert_eq!(store.driver().layers().unwrap(), [], "{driver}");
         store.close().unwrap();
-        assert_eq!(mounts_below(&place.disk.join("root")), [PathBuf::new(); 0], "{driver}");
+        assert!(mounts_below(&place.disk.join("root")).is_empty(), "{driver}");
     }
 }
 
