@@ -92,13 +92,13 @@ pub(crate) enum Command {
         #[arg(value_name = "LAYER|IMAGE")]
         name: String,
     },
-    /// Undo one mount.
+    /// Unmount a layer, or the top layer of an image.
     #[command(visible_alias = "unmount")]
     Umount {
         /// Layer id, or image name or id.
         #[arg(value_name = "LAYER|IMAGE")]
         name: String,
-        /// Undo all mounts of it.
+        /// However often it is mounted.
         #[arg(short, long)]
         force: bool,
     },

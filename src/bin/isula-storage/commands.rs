@@ -42,6 +42,10 @@ pub(crate) fn run(args: Args) -> Outcome {
         ownership,
         default_host: Some(args.default_host.clone()).filter(|host| !host.is_empty()),
         ..StorageOptions::new(&args.root, &args.run_root)
+    })
+    .map_err(|error| {
+        let hint = "There is no store: give its directory with --root, or import an image to make one.";
+        Failure::from(error).or_try(ErrorKind::NotFound, hint)
     })?;
     let outcome = dispatch(&storage, &args);
     let closed = storage.close();
