@@ -14,6 +14,7 @@
 #[path = "../common/mod.rs"]
 pub mod common;
 pub mod images;
+pub mod peak;
 pub mod trees;
 
 use std::path::{Path, PathBuf};
