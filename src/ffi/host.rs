@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use once_cell::sync::Lazy;
 use parking_lot::RwLock;
 
-use crate::driver::OwnerShift;
 use crate::error::{Error, Result};
 use crate::ffi::guard::guard;
 use crate::ffi::{arg, cmem};
+use crate::storage::OwnerShift;
 
 /// Shows the text of a failure to the person who asked.
 #[allow(non_camel_case_types, reason = "a name of the C header")]

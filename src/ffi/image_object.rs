@@ -25,7 +25,7 @@ use crate::ffi::storage::ProcessLayers;
 use crate::ffi::types::{CImageStore, image_storage_images, image_store_t, timestamp};
 use crate::ffi::{arg, cmem, host, out};
 use crate::image::{ImageStore, ImageStoreOptions};
-use crate::persist::{Durability, Ownership};
+use crate::storage::{Durability, Ownership};
 
 /// "ISIMGST" and a version: what a struct that new_image_store filled starts its private part with.
 const MAGIC: u64 = 0x4953_494d_4753_5401;

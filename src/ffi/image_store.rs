@@ -5,7 +5,6 @@ use std::ffi::{c_char, c_int};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::driver::name_on_disk;
 use crate::error::{Error, Result};
 use crate::ffi::global::IMAGES;
 use crate::ffi::guard::guard;
@@ -17,7 +16,7 @@ use crate::ffi::types::{
 use crate::ffi::{arg, cmem, host, out, out_spec};
 use crate::id::ImageId;
 use crate::image::{CreateImage, ImageStore, ImageStoreOptions};
-use crate::persist::{Durability, Ownership};
+use crate::storage::{Durability, Ownership, name_on_disk};
 use crate::time::Timestamp;
 
 /// Opens the process-wide image store in `<storage_root>/<driver>-images` and loads all images.

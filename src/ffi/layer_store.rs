@@ -5,7 +5,6 @@ use std::ffi::{c_char, c_int};
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::archive::{Limits, Verdict};
 use crate::error::{Error, Result};
 use crate::ffi::global::LAYERS;
 use crate::ffi::guard::guard;
@@ -17,7 +16,7 @@ use crate::ffi::types::{
 use crate::ffi::{arg, cmem, host, out};
 use crate::id::LayerId;
 use crate::layer::{CreateLayer, Created, LayerStore, LayerStoreOptions};
-use crate::persist::{Durability, Ownership};
+use crate::storage::{Durability, Limits, Ownership, Verdict};
 
 /// Opens the process-wide layer store: its driver, what a crash left, all records.
 ///

@@ -5,7 +5,6 @@ use std::ffi::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::driver::Metadata;
 use crate::error::Result;
 use crate::ffi::cmem::{self, CArray, CBox};
 use crate::ffi::types::{
@@ -18,6 +17,7 @@ use crate::ffi::types::{
 use crate::image::ImageSummary;
 use crate::layer::Layer;
 use crate::record::image::ImageRecord;
+use crate::storage::Metadata;
 use crate::time::Timestamp;
 use crate::units::Usage;
 

@@ -27,7 +27,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::digest::Digest;
-use crate::driver::{self, Limits};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{self, ImageId, LayerId};
 use crate::image::{ImageStore, ImageStoreOptions, LayerCandidate, LayerLookup};
@@ -35,6 +34,7 @@ use crate::layer::{Layer, LayerStore, LayerStoreOptions};
 use crate::reference;
 use crate::units::Bytes;
 
+pub use crate::driver::{Limits, Metadata, OwnerShift, Verdict, name_on_disk};
 pub use crate::persist::{Durability, Ownership};
 pub use crate::spec::platform::Platform;
 pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
@@ -102,7 +102,7 @@ pub struct Storage {
 impl Storage {
     /// Opens the stores, layers first.
     pub fn open(options: StorageOptions) -> Result<Storage> {
-        let driver_dir = driver::name_on_disk(&options.driver)?;
+        let driver_dir = name_on_disk(&options.driver)?;
         if options.ownership == Ownership::ReadOnly && !options.root.is_dir() {
             return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
         }
