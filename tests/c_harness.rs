@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use isula_storage::digest::Digest;
+
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 /// Not "possibly lost": Rust keeps pointers into the middle of counted values, such as the handle of a thread.
 const VALGRIND: [&str; 7] = [
@@ -208,6 +210,11 @@ fn the_flat_image_store_works() {
 }
 
 #[test]
+fn a_program_may_bring_its_own_layers() {
+    Program::new(&["interpose.c"]).check(&["/root"]);
+}
+
+#[test]
 fn the_image_store_object_works() {
     Program::new(&["image_object.c"]).check(&["/images", "/other"]);
 }
@@ -287,4 +294,52 @@ fn the_static_library_links() {
     compiler.arg(built().join("libisula_storage.a")).args(["-lgcc_s", "-lpthread", "-ldl", "-lm"]);
     run(compiler.arg("-o").arg(&program));
     run(&mut Command::new(program));
+}
+
+/// The two programs that show how to use the library, on a small image.
+#[test]
+fn the_examples_run() {
+    let dir = Scratch::new();
+    let file = |name: &str, text: &[u8]| -> PathBuf {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    fs::create_dir(dir.path().join("etc")).unwrap();
+    file("etc/hostname", b"example\n");
+    let mut tar = Command::new("tar");
+    run(tar.current_dir(dir.path()).args(["-cf", "layer.tar", "etc"]));
+    let diff_id = Digest::of(&fs::read(dir.path().join("layer.tar")).unwrap());
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+    );
+    let id = Digest::of(config.as_bytes());
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{id}","size":{}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{diff_id}","size":1}}]}}"#,
+        config.len()
+    );
+    let layer = format!("{0}={0}={1}", diff_id.hex(), dir.path().join("layer.tar").display());
+    let engine = dir.path().join("engine");
+    let mut compiler = Command::new("gcc");
+    compiler.arg("-std=c11").args(WARNINGS).arg("-D_GNU_SOURCE").arg("-I").arg(source("include"));
+    compiler.arg(source("examples/engine.c")).arg("-o").arg(&engine);
+    compiler.arg("-L").arg(library()).arg(format!("-Wl,-rpath,{}", library().display()));
+    run(compiler.arg("-lisula_storage"));
+
+    let config = file("config", config.as_bytes());
+    let manifest = file("manifest", manifest.as_bytes());
+    let image = |command: &mut Command, name: &str| {
+        command.arg(dir.path().join(name)).arg(dir.path().join(format!("{name}-run"))).arg("vfs");
+        command.args([&id.hex(), "example:1"]).args([&config, &manifest]).arg(&layer);
+        run(command)
+    };
+    for (attempt, first) in ["made", "was there"].iter().enumerate() {
+        let text = image(&mut Command::new(&engine), "c");
+        assert!(text.contains(first), "attempt {attempt}: {text}");
+        assert!(text.contains("root       etc\n") && text.ends_with("found everything again\n"), "{text}");
+    }
+    let mut python = Command::new("python3");
+    python.arg(source("examples/dlopen.py")).arg(library().join("libisula_storage.so"));
+    let text = image(&mut python, "python");
+    assert!(text.contains("root       etc\n") && text.contains("found"), "{text}");
 }
