@@ -77,6 +77,7 @@ fn headers(ffi: &Path, out: &Path) -> Fallible<()> {
     let libisula = body(ffi, &[types.join("libisula.rs")], |config| {
         config.style = cbindgen::Style::Both;
         config.export.include = config.export.rename.keys().cloned().collect();
+        config.export.include.sort(); // the order of a map is another each time
     })?;
     let isulad = body(ffi, &[types.join("time.rs"), types.join("stream.rs")], |config| {
         config.export.include =

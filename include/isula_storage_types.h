@@ -29,55 +29,41 @@ typedef struct yajl_val_s yajl_val_s;
 typedef struct yajl_val_s *yajl_val;
 
 /**
- * A number of inodes.
+ * Paths and devices; NULL where the driver has none.
  */
-typedef struct imagetool_fs_info_image_filesystems_inodes_used {
-    uint64_t value;
+typedef struct container_inspect_graph_driver_data {
+    char *lower_dir;
+    char *merged_dir;
+    char *upper_dir;
+    char *work_dir;
+    char *device_id;
+    char *device_name;
+    char *device_size;
     yajl_val _residual;
-} imagetool_fs_info_image_filesystems_inodes_used;
+} container_inspect_graph_driver_data;
 
 /**
- * Text to number, in the order of insertion.
+ * Where a layer's content is.
  */
-typedef struct json_map_string_int64 {
-    char **keys;
-    int64_t *values;
-    size_t len;
-} json_map_string_int64;
-
-/**
- * Where it is.
- */
-typedef struct imagetool_fs_info_image_filesystems_fs_id {
-    char *mountpoint;
+typedef struct container_inspect_graph_driver {
+    struct container_inspect_graph_driver_data *data;
+    char *name;
     yajl_val _residual;
-} imagetool_fs_info_image_filesystems_fs_id;
+} container_inspect_graph_driver;
 
 /**
- * A number of bytes.
+ * How to find out whether a container is healthy.
  */
-typedef struct imagetool_fs_info_image_filesystems_used_bytes {
-    uint64_t value;
+typedef struct defs_health_check {
+    char **test;
+    size_t test_len;
+    int64_t interval;
+    int64_t timeout;
+    int64_t start_period;
+    int retries;
+    bool exit_on_unhealthy;
     yajl_val _residual;
-} imagetool_fs_info_image_filesystems_used_bytes;
-
-/**
- * Usage of one file system or directory.
- */
-typedef struct imagetool_fs_info_image_filesystems_element {
-    int64_t timestamp;
-    struct imagetool_fs_info_image_filesystems_fs_id *fs_id;
-    struct imagetool_fs_info_image_filesystems_used_bytes *used_bytes;
-    struct imagetool_fs_info_image_filesystems_inodes_used *inodes_used;
-} imagetool_fs_info_image_filesystems_element;
-
-/**
- * A numeric user.
- */
-typedef struct imagetool_image_uid {
-    int64_t value;
-    yajl_val _residual;
-} imagetool_image_uid;
+} defs_health_check;
 
 /**
  * A value that holds nothing.
@@ -96,6 +82,57 @@ typedef struct defs_map_string_object {
 } defs_map_string_object;
 
 /**
+ * Where it is.
+ */
+typedef struct imagetool_fs_info_image_filesystems_fs_id {
+    char *mountpoint;
+    yajl_val _residual;
+} imagetool_fs_info_image_filesystems_fs_id;
+
+/**
+ * A number of bytes.
+ */
+typedef struct imagetool_fs_info_image_filesystems_used_bytes {
+    uint64_t value;
+    yajl_val _residual;
+} imagetool_fs_info_image_filesystems_used_bytes;
+
+/**
+ * A number of inodes.
+ */
+typedef struct imagetool_fs_info_image_filesystems_inodes_used {
+    uint64_t value;
+    yajl_val _residual;
+} imagetool_fs_info_image_filesystems_inodes_used;
+
+/**
+ * Usage of one file system or directory.
+ */
+typedef struct imagetool_fs_info_image_filesystems_element {
+    int64_t timestamp;
+    struct imagetool_fs_info_image_filesystems_fs_id *fs_id;
+    struct imagetool_fs_info_image_filesystems_used_bytes *used_bytes;
+    struct imagetool_fs_info_image_filesystems_inodes_used *inodes_used;
+} imagetool_fs_info_image_filesystems_element;
+
+/**
+ * Usage of file systems.
+ */
+typedef struct imagetool_fs_info {
+    struct imagetool_fs_info_image_filesystems_element **image_filesystems;
+    size_t image_filesystems_len;
+    yajl_val _residual;
+} imagetool_fs_info;
+
+/**
+ * A numeric user.
+ */
+typedef struct imagetool_image_uid {
+    int64_t value;
+    yajl_val _residual;
+} imagetool_image_uid;
+
+/**
  * Text to text, in the order of insertion.
  */
 typedef struct json_map_string_string {
@@ -103,20 +140,6 @@ typedef struct json_map_string_string {
     char **values;
     size_t len;
 } json_map_string_string;
-
-/**
- * How to find out whether a container is healthy.
- */
-typedef struct defs_health_check {
-    char **test;
-    size_t test_len;
-    int64_t interval;
-    int64_t timeout;
-    int64_t start_period;
-    int retries;
-    bool exit_on_unhealthy;
-    yajl_val _residual;
-} defs_health_check;
 
 /**
  * What a container of the image runs.
@@ -195,20 +218,6 @@ typedef struct imagetool_image {
 } imagetool_image;
 
 /**
- * Paths and devices; NULL where the driver has none.
- */
-typedef struct container_inspect_graph_driver_data {
-    char *lower_dir;
-    char *merged_dir;
-    char *upper_dir;
-    char *work_dir;
-    char *device_id;
-    char *device_name;
-    char *device_size;
-    yajl_val _residual;
-} container_inspect_graph_driver_data;
-
-/**
  * A numeric user.
  */
 typedef struct imagetool_image_summary_uid {
@@ -217,13 +226,63 @@ typedef struct imagetool_image_summary_uid {
 } imagetool_image_summary_uid;
 
 /**
- * Usage of file systems.
+ * An image as lists show it.
  */
-typedef struct imagetool_fs_info {
-    struct imagetool_fs_info_image_filesystems_element **image_filesystems;
-    size_t image_filesystems_len;
+typedef struct imagetool_image_summary {
+    char *id;
+    char **repo_tags;
+    size_t repo_tags_len;
+    char **repo_digests;
+    size_t repo_digests_len;
+    char *top_layer;
+    uint64_t size;
+    char *created;
+    char *loaded;
+    struct imagetool_image_summary_uid *uid;
+    char *username;
+    struct json_map_string_string *labels;
     yajl_val _residual;
-} imagetool_fs_info;
+} imagetool_image_summary;
+
+/**
+ * Images as lists show them.
+ */
+typedef struct imagetool_images_list {
+    struct imagetool_image_summary **images;
+    size_t images_len;
+    yajl_val _residual;
+} imagetool_images_list;
+
+/**
+ * Text to number, in the order of insertion.
+ */
+typedef struct json_map_string_int64 {
+    char **keys;
+    int64_t *values;
+    size_t len;
+} json_map_string_int64;
+
+/**
+ * Record of an image.
+ */
+typedef struct storage_image {
+    char *id;
+    char *digest;
+    char **names;
+    size_t names_len;
+    char *layer;
+    char **mapped_layers;
+    size_t mapped_layers_len;
+    char *metadata;
+    char **big_data_names;
+    size_t big_data_names_len;
+    struct json_map_string_int64 *big_data_sizes;
+    struct json_map_string_string *big_data_digests;
+    char *created;
+    char *loaded;
+    uint64_t size;
+    yajl_val _residual;
+} storage_image;
 
 /**
  * A range of user ids.
@@ -260,65 +319,6 @@ typedef struct storage_rootfs {
     size_t gidmap_len;
     yajl_val _residual;
 } storage_rootfs;
-
-/**
- * An image as lists show it.
- */
-typedef struct imagetool_image_summary {
-    char *id;
-    char **repo_tags;
-    size_t repo_tags_len;
-    char **repo_digests;
-    size_t repo_digests_len;
-    char *top_layer;
-    uint64_t size;
-    char *created;
-    char *loaded;
-    struct imagetool_image_summary_uid *uid;
-    char *username;
-    struct json_map_string_string *labels;
-    yajl_val _residual;
-} imagetool_image_summary;
-
-/**
- * Images as lists show them.
- */
-typedef struct imagetool_images_list {
-    struct imagetool_image_summary **images;
-    size_t images_len;
-    yajl_val _residual;
-} imagetool_images_list;
-
-/**
- * Where a layer's content is.
- */
-typedef struct container_inspect_graph_driver {
-    struct container_inspect_graph_driver_data *data;
-    char *name;
-    yajl_val _residual;
-} container_inspect_graph_driver;
-
-/**
- * Record of an image.
- */
-typedef struct storage_image {
-    char *id;
-    char *digest;
-    char **names;
-    size_t names_len;
-    char *layer;
-    char **mapped_layers;
-    size_t mapped_layers_len;
-    char *metadata;
-    char **big_data_names;
-    size_t big_data_names_len;
-    struct json_map_string_int64 *big_data_sizes;
-    struct json_map_string_string *big_data_digests;
-    char *created;
-    char *loaded;
-    uint64_t size;
-    yajl_val _residual;
-} storage_image;
 
 #endif /* ISULA_STORAGE_USE_LIBISULA */
 
