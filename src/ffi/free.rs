@@ -4,8 +4,8 @@
 
 use std::ffi::c_char;
 
-use crate::ffi::cmem::{self, Members, clear, free, free_array, free_pointers, release, release_texts};
-use crate::ffi::guard::guard;
+use crate::ffi::cmem::{Members, clear, free, free_array, free_pointers, release, release_texts};
+use crate::ffi::guard::guard_void;
 use crate::ffi::types::{
     CContainerInspectGraphDriver, CContainerInspectGraphDriverData, CDefsHealthCheck, CDefsMapStringObject,
     CDefsMapStringObjectElement, CImagetoolFsInfo, CImagetoolFsInfoImageFilesystemsElement,
@@ -103,7 +103,7 @@ members!(CImagetoolFsInfoImageFilesystemsInodesUsed {});
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_string(text: *mut c_char) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_string", || Ok(unsafe { release(text) }));
+    guard_void("isula_storage_free_string", || unsafe { release(text) });
 }
 
 /// Frees an array of texts that this library returned.
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn isula_storage_free_string(text: *mut c_char) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_strings(texts: *mut *mut c_char, len: usize) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_strings", || Ok(unsafe { release_texts(texts, len) }));
+    guard_void("isula_storage_free_strings", || unsafe { release_texts(texts, len) });
 }
 
 /// Frees a layer.
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn isula_storage_free_strings(texts: *mut *mut c_char, len
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_layer(layer: *mut CLayer) {
     // SAFETY: the caller's promise.
-    guard("free_layer", || Ok(unsafe { free(layer) }));
+    guard_void("free_layer", || unsafe { free(layer) });
 }
 
 /// Frees a list of layers, the layers and the struct itself: for a malloc'ed list. See isula_storage_clear_layer_list.
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn free_layer(layer: *mut CLayer) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_layer_list(list: *mut CLayerList) {
     // SAFETY: the caller's promise.
-    guard("free_layer_list", || Ok(unsafe { free(list) }));
+    guard_void("free_layer_list", || unsafe { free(list) });
 }
 
 /// Frees the layers in a list and empties it; the struct stays: for a list on the stack.
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn free_layer_list(list: *mut CLayerList) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_clear_layer_list(list: *mut CLayerList) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_clear_layer_list", || Ok(unsafe { clear(list) }));
+    guard_void("isula_storage_clear_layer_list", || unsafe { clear(list) });
 }
 
 /// Frees the options of a layer's creation and all their members.
@@ -164,7 +164,7 @@ pub unsafe extern "C" fn isula_storage_clear_layer_list(list: *mut CLayerList) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_layer_opts(opts: *mut CLayerOpts) {
     // SAFETY: the caller's promise.
-    guard("free_layer_opts", || Ok(unsafe { free(opts) }));
+    guard_void("free_layer_opts", || unsafe { free(opts) });
 }
 
 /// Frees driver options of a layer's creation and all their members.
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn free_layer_opts(opts: *mut CLayerOpts) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free_layer_store_mount_opts(opts: *mut CLayerStoreMountOpts) {
     // SAFETY: the caller's promise.
-    guard("free_layer_store_mount_opts", || Ok(unsafe { free(opts) }));
+    guard_void("free_layer_store_mount_opts", || unsafe { free(opts) });
 }
 
 /// Frees the members of an image record and zeroes it; the struct stays: for one that the caller provided.
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn free_layer_store_mount_opts(opts: *mut CLayerStoreMount
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_clear_image(image: *mut image_storage_images) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_clear_image", || Ok(unsafe { clear(image) }));
+    guard_void("isula_storage_clear_image", || unsafe { clear(image) });
 }
 
 /// Frees an array of image records, as `images` and `by_digest` of an image store return it.
@@ -201,7 +201,7 @@ pub unsafe extern "C" fn isula_storage_clear_image(image: *mut image_storage_ima
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_images(images: *mut image_storage_images, len: usize) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_images", || Ok(unsafe { free_array(images, len) }));
+    guard_void("isula_storage_free_images", || unsafe { free_array(images, len) });
 }
 
 /// Frees an image; libisula's free_imagetool_image does the same.
@@ -213,7 +213,7 @@ pub unsafe extern "C" fn isula_storage_free_images(images: *mut image_storage_im
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_imagetool_image(image: *mut CImagetoolImage) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_imagetool_image", || Ok(unsafe { free(image) }));
+    guard_void("isula_storage_free_imagetool_image", || unsafe { free(image) });
 }
 
 /// Frees the summary of an image; libisula's free_imagetool_image_summary does the same.
@@ -225,7 +225,7 @@ pub unsafe extern "C" fn isula_storage_free_imagetool_image(image: *mut CImageto
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_imagetool_image_summary(summary: *mut CImagetoolImageSummary) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_imagetool_image_summary", || Ok(unsafe { free(summary) }));
+    guard_void("isula_storage_free_imagetool_image_summary", || unsafe { free(summary) });
 }
 
 /// Frees a list of summaries and the struct itself: for a malloc'ed list; libisula's free_imagetool_images_list does
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn isula_storage_free_imagetool_image_summary(summary: *mu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_imagetool_images_list(list: *mut CImagetoolImagesList) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_imagetool_images_list", || Ok(unsafe { free(list) }));
+    guard_void("isula_storage_free_imagetool_images_list", || unsafe { free(list) });
 }
 
 /// Frees the summaries in a list and empties it; the struct stays: for a list on the stack.
@@ -250,7 +250,7 @@ pub unsafe extern "C" fn isula_storage_free_imagetool_images_list(list: *mut CIm
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_clear_imagetool_images_list(list: *mut CImagetoolImagesList) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_clear_imagetool_images_list", || Ok(unsafe { clear(list) }));
+    guard_void("isula_storage_clear_imagetool_images_list", || unsafe { clear(list) });
 }
 
 /// Frees usage of file systems and the struct itself: for a malloc'ed one; libisula's free_imagetool_fs_info does the
@@ -263,7 +263,7 @@ pub unsafe extern "C" fn isula_storage_clear_imagetool_images_list(list: *mut CI
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_imagetool_fs_info(info: *mut CImagetoolFsInfo) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_imagetool_fs_info", || Ok(unsafe { free(info) }));
+    guard_void("isula_storage_free_imagetool_fs_info", || unsafe { free(info) });
 }
 
 /// Frees the members of usage of file systems and zeroes it; the struct stays: for one on the stack.
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn isula_storage_free_imagetool_fs_info(info: *mut CImaget
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_clear_imagetool_fs_info(info: *mut CImagetoolFsInfo) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_clear_imagetool_fs_info", || Ok(unsafe { clear(info) }));
+    guard_void("isula_storage_clear_imagetool_fs_info", || unsafe { clear(info) });
 }
 
 /// Frees what a driver says of a layer; libisula's free_container_inspect_graph_driver does the same.
@@ -287,5 +287,5 @@ pub unsafe extern "C" fn isula_storage_clear_imagetool_fs_info(info: *mut CImage
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn isula_storage_free_graph_driver(driver: *mut CContainerInspectGraphDriver) {
     // SAFETY: the caller's promise.
-    guard("isula_storage_free_graph_driver", || Ok(unsafe { cmem::free(driver) }));
+    guard_void("isula_storage_free_graph_driver", || unsafe { free(driver) });
 }

@@ -56,6 +56,14 @@ pub(crate) fn guard<T: Failure>(name: &'static str, body: impl FnOnce() -> Resul
     }
 }
 
+/// [`guard`] for what cannot fail and returns nothing.
+pub(crate) fn guard_void(name: &'static str, body: impl FnOnce()) {
+    guard(name, || {
+        body();
+        Ok(())
+    });
+}
+
 /// The error that a panic becomes. Dropping the payload may panic as well; a payload that does so is leaked.
 fn panicked(payload: Box<dyn Any + Send>) -> Error {
     let text = payload
