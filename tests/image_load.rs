@@ -273,6 +273,55 @@ fn a_reader_that_may_not_change_anything_only_reports() {
 }
 
 #[test]
+fn an_image_that_is_just_being_made_stays_listed() {
+    let root = root();
+    let store = open(root.path());
+    let image = sample(1);
+    store.create(&image.request(&["a:1"])).unwrap();
+    store.load().unwrap();
+    assert_eq!(store.lookup("a:1").unwrap().as_str(), image.id);
+    assert_eq!(store.problems(), []);
+    store.set_big_data("a:1", &image.config_key(), image.config.as_bytes()).unwrap();
+    store.load().unwrap();
+    assert!(store.config("a:1").is_ok());
+    drop(store);
+    let store = open(root.path());
+    assert!(!store.exists("a:1"), "a start cannot know who was at it");
+    store.load().unwrap();
+    assert!(!store.exists("a:1"));
+}
+
+#[test]
+fn a_store_may_be_opened_with_images_that_have_only_a_record() {
+    let root = root();
+    let (bare, half, whole) = (sample(1), sample(2), sample(3));
+    let store = open(root.path());
+    store.create(&bare.request(&["bare:1"])).unwrap();
+    store.create(&half.request(&["half:1"])).unwrap();
+    store.set_big_data("half:1", &half.config_key(), half.config.as_bytes()).unwrap();
+    whole.store(&store, &["whole:1"]);
+    let (old, records) = (plant_schema1(&root), store.list().unwrap());
+    drop(store);
+    std::fs::create_dir(root.join("3".repeat(64))).unwrap();
+    for ownership in [Ownership::ReadOnly, Ownership::Shared, Ownership::Owner] {
+        let store = ImageStore::open(isula_storage::image::ImageStoreOptions {
+            list_incomplete: true,
+            ..options(root.path(), ownership)
+        })
+        .unwrap();
+        let found: Vec<_> =
+            store.list().unwrap().into_iter().filter(|i| i.id.as_ref() != Some(&old)).collect();
+        assert_eq!(found, records);
+        assert!(store.exists("quay.io/x:1"), "not converted, and listed as it is");
+        assert_eq!(store.config("bare:1").unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(store.config("half:1").is_ok());
+        let problems: Vec<_> = store.problems().into_iter().map(|problem| problem.subject).collect();
+        assert_eq!(problems.len(), 2, "{problems:?}: no record; schema 1");
+        assert_eq!(store.quarantined().unwrap(), []);
+    }
+}
+
+#[test]
 fn a_docker_config_beside_an_odd_manifest_is_an_image() {
     let root = root();
     let image = sample(1);

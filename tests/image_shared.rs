@@ -16,7 +16,7 @@ mod images;
 use common::TestRoot;
 use images::{ids, open, open_as, options, sample, snapshot, strings};
 use isula_storage::error::{ErrorKind, Result};
-use isula_storage::image::{CreateImage, ImageStore};
+use isula_storage::image::{CreateImage, ImageStore, ImageStoreOptions};
 use isula_storage::persist::Ownership;
 use isula_storage::time::Timestamp;
 
@@ -63,6 +63,40 @@ fn two_that_share_a_store_see_each_others_changes_at_the_next_call() {
     let again = open(root.path());
     assert_eq!(again.problems(), []);
     assert_eq!(*again.get(&a.id).unwrap(), *record);
+}
+
+#[test]
+fn an_image_that_is_being_made_is_not_lost_when_others_change_the_store() {
+    let root = root();
+    let one = open_as(root.path(), Ownership::Shared);
+    let two = open_as(root.path(), Ownership::Shared);
+    let (a, b) = (sample(1), sample(2));
+    one.create(&a.request(&["a:1"])).unwrap();
+    assert!(!two.exists("a:1"), "not complete yet");
+    b.store(&two, &["b:1"]);
+    assert!(one.exists("b:1") && one.exists("a:1"));
+    one.set_big_data("a:1", &a.config_key(), a.config.as_bytes()).unwrap();
+    two.set_size("b:1", 1).unwrap();
+    one.set_big_data("a:1", "manifest", a.manifest.as_bytes()).unwrap();
+    assert_eq!(ids(&two), [a.id.as_str(), b.id.as_str()]);
+}
+
+#[test]
+fn records_alone_are_shared_if_the_store_is_opened_so() {
+    let root = root();
+    let open = || {
+        let options = options(root.path(), Ownership::Shared);
+        ImageStore::open(ImageStoreOptions { list_incomplete: true, ..options }).unwrap()
+    };
+    let (one, two) = (open(), open());
+    let image = sample(1);
+    one.create(&image.request(&["a:1"])).unwrap();
+    assert_eq!(two.lookup("a:1").unwrap().as_str(), image.id);
+    assert_eq!(two.create(&image.request(&[])).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    two.set_metadata("a:1", "m").unwrap();
+    assert_eq!(one.metadata("a:1").unwrap().as_deref(), Some("m"));
+    drop((one, two));
+    assert!(open().exists("a:1"));
 }
 
 #[test]

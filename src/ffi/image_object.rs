@@ -82,6 +82,8 @@ pub unsafe extern "C" fn new_image_store(
             durability: Durability::Full,
             default_host: host::default_registry_host(),
             layers: Some(Arc::new(ProcessLayers)),
+            // By the documents an image is complete with its record; manifest and config are optional.
+            list_incomplete: true,
         })?;
         let handle = NEXT_HANDLE.fetch_add(1, Ordering::Relaxed);
         OPEN.write().insert(handle, Arc::new(Held::new(store)));

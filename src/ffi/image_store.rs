@@ -46,6 +46,7 @@ pub unsafe extern "C" fn image_store_init(opts: *mut CStorageModuleInitOptions) 
                 durability: Durability::Full,
                 default_host: host::default_registry_host(),
                 layers: Some(Arc::new(ProcessLayers)),
+                list_incomplete: false,
             })
         })?;
         Ok(0)

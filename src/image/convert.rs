@@ -44,15 +44,15 @@ pub(super) fn remove_unfinished(store: &ImageStore, name: &str) {
     }
 }
 
-/// Converts the image in directory `old`; `found` are the images that need no conversion.
+/// Converts `image`; `found` are the images that need no conversion.
 pub(super) fn convert(
     store: &ImageStore,
-    old: &ImageId,
-    record: &ImageRecord,
+    image: &Found,
     manifest: &[u8],
     found: &[Found],
     heal: bool,
 ) -> Result<Converted> {
+    let Found { id: old, record, .. } = image;
     let not_now = |why: &str| Error::new(ErrorKind::Unsupported, why);
     if !heal {
         return Err(not_now("the store is not open for changing"));

@@ -3,7 +3,8 @@
 //!
 //! | directory holds | outcome |
 //! |---|---|
-//! | no manifest, or no record, or no config | incomplete: left where it is |
+//! | no record | nothing: left where it is |
+//! | a record, but no manifest or no config | incomplete: left where it is, an image only for those who say so |
 //! | manifest, record or config that does not parse, a record of another id | doubtful: to be put aside |
 //! | manifest of schema 1 without config | to be converted |
 //! | something that could not be read | left where it is |
@@ -35,13 +36,11 @@ pub(super) struct Found {
 pub(super) enum Content {
     Image(Box<Found>),
     /// A manifest of schema 1 that is not converted yet.
-    Schema1 {
-        id: ImageId,
-        record: Box<ImageRecord>,
-        manifest: Vec<u8>,
-    },
+    Schema1(Box<Found>, Vec<u8>),
+    /// An image that lacks something. What.
+    Incomplete(Box<Found>, &'static str),
     /// Left by an interrupted creation or deletion, or not readable now. Why.
-    Incomplete(Cow<'static, str>),
+    Nothing(Cow<'static, str>),
     /// Unreadable for good, or contradicting itself. Why.
     Doubtful(String),
 }
@@ -59,7 +58,7 @@ pub(super) fn examine(root: &Dir, id: &ImageId, sweep: bool) -> Result<Content> 
     match content {
         Err(error) if is_out_of_resources(&error) => Err(error),
         Err(error) if is_doubtful(&error) => Ok(Content::Doubtful(error.report())),
-        Err(error) => Ok(Content::Incomplete(error.report().into())),
+        Err(error) => Ok(Content::Nothing(error.report().into())),
         Ok(content) => Ok(content),
     }
 }
@@ -74,26 +73,34 @@ fn is_out_of_resources(error: &Error) -> bool {
 }
 
 fn look(dir: &Dir, id: &ImageId) -> Result<Content> {
-    let Some(manifest) = files::read_text(dir, MANIFEST)? else {
-        return Ok(Content::Incomplete("it has no manifest: its creation was interrupted".into()));
-    };
-    let kind = Kind::of(&json::parse(&manifest).map_err(|error| error.context("read manifest"))?);
     let record = match files::read_record(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Ok(Content::Incomplete("it has no record: its deletion was interrupted".into()));
+            return Ok(Content::Nothing("it has no record: its deletion was interrupted".into()));
         }
         other => other?,
     };
     check_id(&record, id)?;
     let config = files::read_text(dir, &files::config_key(id.as_str()))?;
-    match (kind, config) {
-        (Kind::Other(1), None) => Ok(Content::Schema1 { id: id.clone(), record: Box::new(record), manifest }),
-        (_, None) => Ok(Content::Incomplete("it has no config: its creation was interrupted".into())),
-        (Kind::Image, Some(config)) => image(id, record, &config),
-        (Kind::Other(_), Some(config)) => {
-            DockerConfig::parse(&config)?;
-            image(id, record, &config)
-        }
+    let found = |record, config| Box::new(Found { id: id.clone(), record, config });
+    let Some(manifest) = files::read_text(dir, MANIFEST)? else {
+        let config = config.map_or(Config::Missing, |config| Config::read(&config));
+        let what = "it has no manifest: its creation was interrupted";
+        return Ok(Content::Incomplete(found(record, config), what));
+    };
+    let kind = Kind::of(&json::parse(&manifest).map_err(|error| error.context("read manifest"))?);
+    let Some(config) = config else {
+        let found = found(record, Config::Missing);
+        return Ok(match kind {
+            Kind::Other(1) => Content::Schema1(found, manifest),
+            _ => Content::Incomplete(found, "it has no config: its creation was interrupted"),
+        });
+    };
+    if kind != Kind::Image {
+        DockerConfig::parse(&config)?;
+    }
+    match Config::read(&config) {
+        Config::Broken(why) => Err(Error::corrupt(why.as_ref())),
+        config => Ok(Content::Image(found(record, config))),
     }
 }
 
@@ -105,12 +112,5 @@ fn check_id(record: &ImageRecord, id: &ImageId) -> Result<()> {
             Err(Error::corrupt(format!("its record is of another image, {other}")))
         }
         None => Err(Error::corrupt("its record has no id")),
-    }
-}
-
-fn image(id: &ImageId, record: ImageRecord, config: &[u8]) -> Result<Content> {
-    match Config::read(config) {
-        Config::Broken(why) => Err(Error::corrupt(why.as_ref())),
-        config => Ok(Content::Image(Box::new(Found { id: id.clone(), record, config }))),
     }
 }

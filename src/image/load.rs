@@ -45,18 +45,23 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
     for (id, content) in examine_all(store, &ids, heal)? {
         match content {
             Content::Image(image) => found.push(*image),
-            Content::Schema1 { id, record, manifest } => schema1.push((id, record, manifest)),
-            Content::Incomplete(reason) => problems.push(problem(&id, reason, false)),
+            Content::Schema1(image, manifest) => schema1.push((image, manifest)),
+            Content::Incomplete(image, _) if is_listed(store, &id) => found.push(*image),
+            Content::Incomplete(_, reason) => problems.push(problem(&id, reason, false)),
+            Content::Nothing(reason) => problems.push(problem(&id, reason, false)),
             Content::Doubtful(reason) => problems.push(put_aside(store, &id, reason, heal)),
         }
     }
-    for (id, record, manifest) in schema1 {
-        match convert::convert(store, &id, &record, &manifest, &found, heal) {
+    for (image, manifest) in schema1 {
+        match convert::convert(store, &image, &manifest, &found, heal) {
             Ok(Converted::New(image)) => found.push(*image),
             Ok(Converted::Before) => {}
             Err(error) => {
                 let reason = format!("its manifest is of schema 1 and was not converted: {}", error.report());
-                problems.push(problem(&id, reason, false));
+                problems.push(problem(&image.id, reason, false));
+                if is_listed(store, &image.id) {
+                    found.push(*image);
+                }
             }
         }
     }
@@ -65,6 +70,12 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
         log::warn!("image store {}: {}: {}", store.dir().display(), problem.subject, problem.reason);
     }
     Ok(Loaded { index, problems })
+}
+
+/// Whether an incomplete image is listed: if the store was opened so, or if it is listed already, for then somebody is
+/// just making it.
+fn is_listed(store: &ImageStore, id: &ImageId) -> bool {
+    store.list_incomplete || store.index.read().get(id.as_str()).is_some()
 }
 
 fn problem(id: &ImageId, reason: impl Into<String>, quarantined: bool) -> Problem {

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! Lifecycle of an image: `create` makes directory and record, then the caller stores config and manifest. Until both
-//! are there it is listed only by the process that made it; a start reports it as incomplete and leaves it where it
-//! is, and creating it again completes it. `delete` moves the whole directory to the trash.
+//! are there it is listed only by the process that made it, unless the store was opened otherwise; a start reports it
+//! as incomplete and leaves it where it is, and creating it again completes it. `delete` moves the whole directory to
+//! the trash.
 //!
 //! Concurrency: lookups read an index in memory and never wait for the disk; changes come one after the other under
 //! one mutex, write the disk first and then put a new immutable image into the index. Nothing is locked while big
@@ -101,6 +102,10 @@ pub struct ImageStoreOptions {
     pub default_host: Option<String>,
     /// Where layers of schema 1 images are looked up; none: such images stay as they are.
     pub layers: Option<Arc<dyn LayerLookup>>,
+    /// Whether a start lists images that have a record, but no manifest or no config. The reference leaves them out:
+    /// its callers were interrupted while they made them. By the documents of the image store, an image is complete
+    /// with its record.
+    pub list_incomplete: bool,
 }
 
 /// What a new image is to be.
@@ -131,6 +136,7 @@ pub struct ImageStore {
     durability: Durability,
     default_host: Option<String>,
     layers: Option<Arc<dyn LayerLookup>>,
+    list_incomplete: bool,
     generation: OnceCell<Generation>,
     /// Number of the generation that the index shows. Only of interest where others may change the store.
     seen: AtomicU64,

@@ -27,7 +27,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 const READ_TRIES: u32 = 5;
 
 pub(super) fn open(options: ImageStoreOptions) -> Result<ImageStore> {
-    let ImageStoreOptions { dir, ownership, durability, default_host, layers } = options;
+    let ImageStoreOptions { dir, ownership, durability, default_host, layers, list_incomplete } = options;
     let doing = || format!("open image store {}", dir.display());
     let root = match ownership {
         Ownership::ReadOnly => Dir::open(&dir),
@@ -48,6 +48,7 @@ pub(super) fn open(options: ImageStoreOptions) -> Result<ImageStore> {
         durability,
         default_host: default_host.filter(|host| !host.is_empty()),
         layers,
+        list_incomplete,
         generation,
         seen: AtomicU64::new(0),
         control: Mutex::new(control),

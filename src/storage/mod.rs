@@ -122,6 +122,7 @@ impl Storage {
             durability: options.durability,
             default_host: options.default_host.clone(),
             layers: Some(Arc::new(ByDigest(layers.clone()))),
+            list_incomplete: false,
         })?);
         Ok(Storage {
             root: options.root,

@@ -79,6 +79,7 @@ pub fn options(dir: &Path, ownership: Ownership) -> ImageStoreOptions {
         durability: Durability::Full,
         default_host: Some("docker.io".to_owned()),
         layers: None,
+        list_incomplete: false,
     }
 }
 

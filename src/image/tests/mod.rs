@@ -66,6 +66,7 @@ pub(super) fn open(path: &Path) -> Result<ImageStore> {
         durability: Durability::Full,
         default_host: Some("docker.io".into()),
         layers: Some(Arc::new(Layers)),
+        list_incomplete: false,
     })
 }
 
