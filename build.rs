@@ -15,6 +15,8 @@ fn main() -> Fallible<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/ffi");
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libisula_storage.so.0");
+    // A store has threads of its own: the code must not go away under them when a program calls dlclose.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // zstd leaves two tracing hooks open that a program could define: without them nothing is undefined beyond libc.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodynamic-undefined-weak");
 

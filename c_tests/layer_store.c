@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DIGEST(id) "sha256:" id
@@ -136,6 +137,61 @@ static void bad_streams_leave_nothing(void)
     FAILS(create_from(read_fails, NULL, NULL) == -1, ENETDOWN);
     WORKS(!layer_store_exists(ID_ABSENT));
     WORKS(layer_store_delete(ID_ABSENT) == 0);
+}
+
+/* Reads from memory, and calls the library as it does. */
+static ssize_t read_and_call(void *context, void *buf, size_t len)
+{
+    struct layer_list list;
+    struct memory_stream *stream = context;
+
+    if (stream->position == 0) {
+        CHECK(layer_store_exists(ID_A) && !layer_store_exists(ID_ABSENT));
+        CHECK(layer_store_list(&list) == 0);
+        isula_storage_clear_layer_list(&list);
+        CHECK(create("inner", NULL, NULL, NULL, false, &base, 0, NULL) == 0);
+        CHECK(layer_store_delete("inner") == 0);
+    }
+    return memory_read(context, buf, len);
+}
+
+static void callbacks_may_call_the_library(void)
+{
+    struct memory_stream stream = { base.bytes, base.len, 0, 0, 0, 0 };
+    struct io_read_wrapper content = { &stream, read_and_call, memory_close, 0 };
+    struct layer_opts opts;
+
+    memset(&opts, 0, sizeof(opts));
+    WORKS(layer_store_create("outer", &opts, &content, NULL) == 0);
+    WORKS(layer_store_delete("outer") == 0);
+}
+
+/* Another process, started with the same directories. */
+static void another_process_is_refused(char **argv)
+{
+    char probe[] = "probe";
+    char *arguments[] = { argv[0], argv[1], argv[2], argv[3], probe, NULL };
+    int status = -1;
+    pid_t child = fork();
+
+    if (child == 0) {
+        execv(argv[0], arguments);
+        _exit(127);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS);
+    WORKS(layer_store_exists(ID_A));
+}
+
+static int probe(void)
+{
+    char owner[64];
+
+    snprintf(owner, sizeof(owner), "in use by pid %ld", (long)getppid());
+    FAILS(layer_store_init(&conf) == -1, EBUSY);
+    CHECK(strstr(isula_storage_last_error(), owner) != NULL);
+    FAILS(layer_store_lookup(ID_A) == NULL, ENODEV);
+    return DONE();
 }
 
 static void holds_are_counted_by_id(void)
@@ -401,13 +457,16 @@ static void callers_options_are_freed(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
+    if (argc != 4 && argc != 5) {
         fprintf(stderr, "usage: %s ROOT RUN_ROOT DRIVER\n", argv[0]);
         return 2;
     }
     conf.storage_root = argv[1];
     conf.storage_run_root = argv[2];
     conf.driver_name = argv[3];
+    if (argc == 5) {
+        return probe();
+    }
 
     archive_add(&base, "etc/", NULL);
     archive_add(&base, "etc/motd", "hi\n");
@@ -420,6 +479,8 @@ int main(int argc, char **argv)
     WORKS(layer_store_init(&conf) == 0);
     layers_are_made_once();
     bad_streams_leave_nothing();
+    callbacks_may_call_the_library();
+    another_process_is_refused(argv);
     holds_are_counted_by_id();
     layers_are_found(false);
     mounts_are_counted();

@@ -10,7 +10,7 @@
  *   IMAGE_ID             64 hex digits: the SHA-256 of CONFIG
  *   NAME                 such as busybox:latest
  *   CONFIG, MANIFEST     files: the image's config and manifest
- *   LAYER_ID=DIFF_ID=TAR base first: chain ID and diff ID of a layer (64 hex digits each), and its tar, plain or compressed
+ *   LAYER_ID=DIFF_ID=TAR base first: id of a layer, its diff ID (64 hex digits each), and its tar, plain or compressed
  *   PROGRAM              run in the container with its root changed (as root); without it the root is listed
  *
  * Build: cc -std=c11 -D_GNU_SOURCE -o engine engine.c $(pkg-config --cflags --libs isula-storage)

@@ -1132,7 +1132,8 @@ int layer_store_init(const struct storage_module_init_options *conf);
 
 /**
  * Closes the process-wide layer store: waits for creates that are under way, releases the driver. Layers stay
- * mounted. Later calls fail with ENODEV until layer_store_init is called again; closing twice is fine.
+ * mounted. Later calls fail with ENODEV until layer_store_init is called again; closing twice is fine. Not to be called
+ * by the read function of a create, which would wait for itself.
  */
 void layer_store_exit(void);
 
@@ -1152,7 +1153,8 @@ void remove_layer_list_tail(void);
  * @param id borrowed; 1-255 bytes, one path component that does not start with a dot
  * @param opts borrowed; its uncompressed_digest, if given, is verified against the archive
  * @param content borrowed; a stream of a layer archive (tar, plain or compressed by gzip, zstd, bzip2 or xz), read
- * once, forward, to its end by its read function; context may be anything; close is not called; NULL: an empty layer
+ * once, forward, to its end by its read function; context may be anything; close is not called; NULL: an empty layer.
+ * The read function may call the library: no lock is held
  * @param new_id out, may be NULL; the id, malloc'ed, freed with free(); not written when the layer existed
  * @return 0: made, or a layer of this id or name existed and gained a hold reference (nothing is read or compared);
  * -1 with errno EINVAL (NULL, bad id, no read function), EILSEQ (a text is not UTF-8), ENOENT (no such parent), EEXIST

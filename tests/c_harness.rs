@@ -275,6 +275,7 @@ fn nothing_is_needed_beyond_libc() {
         let lines = text.lines().filter(|line| line.contains(tag));
         lines.map(|line| line[line.find('[').unwrap() + 1..line.find(']').unwrap()].to_owned()).collect()
     };
+    assert!(text.contains("NODELETE"), "{text}");
     assert_eq!(entry("(SONAME)"), BTreeSet::from(["libisula_storage.so.0".to_owned()]));
     let allowed = ["libc.so.6", "libgcc_s.so.1", "libm.so.6", "ld-linux-x86-64.so.2"];
     let needed = entry("(NEEDED)");

@@ -4,6 +4,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::Write;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
@@ -44,6 +45,9 @@ unsafe impl Sync for Sink {}
 static SINK: RwLock<Sink> =
     RwLock::new(Sink { callback: None, userdata: std::ptr::null_mut(), level: LevelFilter::Error });
 
+/// Whether the process's log is ours: of another's, the level is not ours to set.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
 struct Logger;
 
 impl Log for Logger {
@@ -77,6 +81,7 @@ pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if log::set_logger(&Logger).is_ok() {
+            INSTALLED.store(true, Ordering::Release);
             log::set_max_level(SINK.read().level);
         }
     });
@@ -125,7 +130,9 @@ pub unsafe extern "C" fn isula_storage_set_log(
     guard("isula_storage_set_log", || {
         let level = filter(level)?;
         *SINK.write() = Sink { callback, userdata, level };
-        log::set_max_level(level);
+        if INSTALLED.load(Ordering::Acquire) {
+            log::set_max_level(level);
+        }
         Ok(0)
     })
 }
