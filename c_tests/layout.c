@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MulanPSL-2.0 */
 /*
  * The layout of every struct: the header against the list (when this is compiled), and the header against the built
- * library (when this runs). Compiled once more beside libisula's own types.
+ * library (when this runs). Compiled once more beside the types of libisula and iSulad.
  */
 
 #if defined(ISULA_STORAGE_USE_LIBISULA)
@@ -13,6 +13,11 @@
 #include "isula_libutils/oci_image_spec.h"
 #include "isula_libutils/storage_image.h"
 #include "isula_libutils/storage_rootfs.h"
+#endif
+
+#if defined(ISULA_STORAGE_USE_ISULAD)
+#include "io_wrapper.h"
+#include "utils_timestamp.h"
 #endif
 
 #include "test.h"

@@ -128,7 +128,7 @@ impl Program {
             compiler.arg("-DENABLE_REMOTE_LAYER_STORE");
         }
         compiler.arg("-I").arg(source("include")).arg("-I").arg(source("src/ffi"));
-        compiler.arg("-I").arg(source("c_tests/libisula"));
+        compiler.arg("-I").arg(source("c_tests/libisula")).arg("-I").arg(source("c_tests/isulad"));
         compiler.args(self.flags).args(extra);
         compiler.args(self.sources.iter().map(|name| source("c_tests").join(name)));
         compiler.arg("-o").arg(&program);
@@ -173,8 +173,11 @@ fn layouts_are_those_of_isulad() {
 }
 
 #[test]
-fn layouts_beside_libisula_are_the_same() {
-    Program { sources: &["layout.c"], flags: &["-DISULA_STORAGE_USE_LIBISULA"] }.check(&[]);
+fn layouts_beside_libisula_and_isulad_are_the_same() {
+    let libisula = "-DISULA_STORAGE_USE_LIBISULA";
+    let isulad = "-DISULA_STORAGE_USE_ISULAD";
+    Program { sources: &["layout.c"], flags: &[libisula] }.check(&[]);
+    Program { sources: &["layout.c"], flags: &[libisula, isulad] }.check(&[]);
 }
 
 #[test]
