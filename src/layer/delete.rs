@@ -12,22 +12,44 @@
 //! ```
 
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::LayerId;
 use crate::record::layer::LayerRecord;
 
 use super::LayerStore;
 use super::disk::Disk;
 use super::entry::{Entry, MountGuard};
 use super::reaper::Rubbish;
+use super::registry::Removal;
 
 impl LayerStore {
     pub(super) fn delete_layer(&self, id_or_name: &str) -> Result<()> {
         self.require_writable()?;
         let _activity = self.registry.enter()?;
         let doing = || format!("delete layer {id_or_name}");
-        let Some(removal) = self.registry.begin_removal(id_or_name).during(doing)? else { return Ok(()) };
+        match self.registry.begin_removal(id_or_name).during(doing)? {
+            Some(removal) => self.remove(removal).during(doing),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn delete_unheld_layer(&self, id: &LayerId) -> Result<()> {
+        self.require_writable()?;
+        let _activity = self.registry.enter()?;
+        let doing = || format!("delete layer {id}");
+        let unheld = |entry: &Entry| match entry.holds() {
+            ..=0 => Ok(()),
+            holds => Err(Error::new(ErrorKind::InUse, format!("layer {id}: {holds} hold references"))),
+        };
+        match self.registry.begin_removal_if(id.as_str(), unheld).during(doing)? {
+            Some(removal) => self.remove(removal).during(doing),
+            None => Err(self.unknown(id.as_str())),
+        }
+    }
+
+    fn remove(&self, removal: Removal<'_>) -> Result<()> {
         let entry = removal.entry().clone();
         let mut mount = entry.lock_mount();
-        self.take_away(&entry, &mut mount).during(doing)?;
+        self.take_away(&entry, &mut mount)?;
         mount.lifecycle.gone = true;
         drop(mount);
         removal.finish();

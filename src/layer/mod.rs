@@ -104,8 +104,7 @@ impl LayerStore {
 
     /// Adds (`+1`) a hold reference. By id only; unknown: `NotFound`. In memory only, zero after a restart.
     pub fn hold(&self, id: &LayerId) -> Result<()> {
-        self.by_id(id)?.add_holds(1);
-        Ok(())
+        if self.registry.hold(id) { Ok(()) } else { Err(self.unknown(id.as_str())) }
     }
 
     /// Drops a hold reference. By id only; unknown: `NotFound`. The count may become negative, as in the reference.
@@ -125,6 +124,12 @@ impl LayerStore {
     /// Returns when the layer is gone from every list; its data are removed in the background.
     pub fn delete(&self, id_or_name: &str) -> Result<()> {
         self.delete_layer(id_or_name)
+    }
+
+    /// Deletes a layer unless it is in use. By id only; unknown: `NotFound`; held, or other layers stand on it: `InUse`.
+    /// Whoever gains a hold reference, by [`LayerStore::hold`] or by [`LayerStore::create`], has it on a layer that stays.
+    pub fn delete_unheld(&self, id: &LayerId) -> Result<()> {
+        self.delete_unheld_layer(id)
     }
 
     /// Whether a layer of this id or name exists.

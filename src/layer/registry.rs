@@ -201,9 +201,31 @@ impl Registry {
         Ok(())
     }
 
+    /// Adds a hold reference; waits while the layer is being deleted, and then there is none: `false`.
+    pub(super) fn hold(&self, id: &LayerId) -> bool {
+        let mut ledger = self.ledger.lock();
+        loop {
+            let Some(entry) = self.by_id(id) else { return false };
+            if !ledger.busy.contains(id) {
+                entry.add_holds(1);
+                return true;
+            }
+            self.released.wait(&mut ledger);
+        }
+    }
+
     /// Asks for the right to delete a layer; waits while it is being created or deleted. Unknown: `None`; other layers
     /// stand on it: `InUse`.
     pub(super) fn begin_removal(&self, id_or_name: &str) -> Result<Option<Removal<'_>>> {
+        self.begin_removal_if(id_or_name, |_| Ok(()))
+    }
+
+    /// The same if `allowed` says so; no hold is added between its answer and the removal.
+    pub(super) fn begin_removal_if(
+        &self,
+        id_or_name: &str,
+        allowed: impl Fn(&Entry) -> Result<()>,
+    ) -> Result<Option<Removal<'_>>> {
         let mut ledger = self.ledger.lock();
         loop {
             ledger.changeable()?;
@@ -214,6 +236,7 @@ impl Registry {
                         let message = format!("layer {}: {count} other layers stand on it", entry.id());
                         return Err(Error::new(ErrorKind::InUse, message));
                     }
+                    allowed(&entry)?;
                     ledger.busy.insert(entry.id().clone());
                     return Ok(Some(Removal { registry: self, entry }));
                 }

@@ -9,10 +9,10 @@
 //!   <driver>/                 see `driver`
 //! ```
 //!
-//! Lock order: `ties` first; the stores' own locks are taken and dropped inside their methods. `ties` is held for
-//! moments only: while it is decided whether a layer is still used and forgotten if not, and while a fresh hold is
-//! confirmed. Together with the holds this keeps a layer from being deleted between its use and the record that tells of
-//! it. No data is read, unpacked or deleted under it.
+//! One lock, `ties`, taken before the stores' own locks, which are taken and dropped inside their methods. It is held while
+//! the record of an image is made whole, while names or an image are removed, while it is decided whether an image uses a
+//! layer and the layer is forgotten if not, and while a hold is dropped: so nobody sees or removes an image half-made, and
+//! no layer is deleted between its use and the record that tells of it. No data is read, unpacked or deleted under it.
 
 mod import;
 mod inspect;
@@ -95,7 +95,7 @@ pub struct Storage {
     limits: Limits,
     layers: Arc<LayerStore>,
     images: Arc<ImageStore>,
-    /// See the lock order above.
+    /// See above.
     ties: Mutex<()>,
 }
 

@@ -3,7 +3,6 @@
 
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
-use crate::layer::Layer;
 
 use super::Storage;
 
@@ -26,6 +25,7 @@ impl Storage {
     ///
     /// Errors: `NotFound`; `InUse` when a container was made from the image.
     pub fn remove_image(&self, name: &str) -> Result<Removal> {
+        let ties = self.ties.lock();
         let (image, by_id) = self.resolve_image(name)?;
         let record = self.images().get(image.as_str())?;
         let asked = self.normalize(name)?;
@@ -45,6 +45,7 @@ impl Storage {
             self.refuse_if_in_use(&image, top)?;
         }
         self.images().delete(image.as_str())?;
+        drop(ties);
         let layers = match top {
             Some(top) => {
                 self.delete_unused_chain(&top).during(|| format!("remove the layers of image {image}"))?
@@ -95,31 +96,21 @@ impl Storage {
         Ok(gone)
     }
 
-    /// A layer on which the caller has a hold; `None` when it was forgotten before the hold was taken.
-    pub(super) fn find_held(&self, id: &LayerId) -> Option<Layer> {
+    /// Drops a hold reference. The image that the layer was held for is on disk by now, or will never be.
+    pub(super) fn release(&self, id: &LayerId) -> Result<()> {
         let _ties = self.ties.lock();
-        self.layers().find(id.as_str())
+        self.layers().release(id)
     }
 
-    /// Deletes a layer that no image, layer or hold uses; returns whether it did.
+    /// Deletes a layer that no image, layer or hold uses; returns whether it did. Unknown is fine.
     pub fn delete_layer_if_unused(&self, id: &LayerId) -> Result<bool> {
         let _ties = self.ties.lock();
-        let held = match self.layers().hold_count(id) {
-            Ok(count) => count > 0,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        // Holds are asked first: who drops one has written the image that uses the layer.
-        if held || self.layers().has_children(id) {
-            return Ok(false);
-        }
         if !self.images_with_top(id)?.is_empty() {
             return Ok(false);
         }
-        match self.layers().delete(id.as_str()) {
+        match self.layers().delete_unheld(id) {
             Ok(()) => Ok(true),
-            // A layer was put on it meanwhile.
-            Err(error) if error.kind() == ErrorKind::InUse => Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::InUse | ErrorKind::NotFound) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -25,7 +25,7 @@ struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         for layer in self.layers.iter().rev() {
-            if let Err(error) = self.storage.layers().release(&layer.id) {
+            if let Err(error) = self.storage.release(&layer.id) {
                 log::warn!("release layer {}: {}", layer.id, error.report());
             }
             if layer.existed || self.used {
@@ -92,26 +92,24 @@ impl Storage {
                 total: size,
             },
         };
-        loop {
-            match self.layers().create(&layer.id, &create, Some(&mut content))? {
-                Created::New(_) => return Ok(false),
-                Created::Existing(id) => {
-                    // It may have been forgotten just before it was held; then it is made again.
-                    let Some(existing) = self.find_held(&id) else { continue };
-                    if is_same(&existing, layer, create.parent.as_ref()) {
-                        return Ok(true);
-                    }
-                    self.layers().release(&id)?;
-                    let message =
-                        format!("layer {id} of the store has another content or parent than its id says");
-                    return Err(Error::corrupt(message));
+        match self.layers().create(&layer.id, &create, Some(&mut content))? {
+            Created::New(_) => Ok(false),
+            Created::Existing(id) => {
+                let same = self.layers().find(id.as_str()).is_some_and(|held| is_same(&held, layer, &create));
+                if same {
+                    return Ok(true);
                 }
+                self.release(&id)?;
+                Err(Error::corrupt(format!(
+                    "layer {id} of the store has another content or parent than its id says"
+                )))
             }
         }
     }
 
     /// Returns whether the image was there before.
     fn register_image(&self, image: &PlannedImage) -> Result<bool> {
+        let _ties = self.ties.lock();
         let id = image.id.as_str();
         let top = image.layers.last().map(|layer| layer.id.to_string());
         let create = CreateImage {
@@ -170,8 +168,8 @@ impl Storage {
 }
 
 /// An existing layer stands for the one of the archive only if it is the same by its record.
-fn is_same(existing: &Layer, planned: &PlannedLayer, parent: Option<&LayerId>) -> bool {
-    existing.parent.as_ref() == parent
+fn is_same(existing: &Layer, planned: &PlannedLayer, create: &CreateLayer) -> bool {
+    existing.parent == create.parent
         && existing.uncompressed_digest.as_deref() == Some(planned.diff_id.to_string().as_str())
         && !existing.writable
 }

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The facade from Rust: cancelling, holds, and imports and removals at the same time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+mod cli_support;
+
+use std::fs;
+use std::io::Cursor;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use cli_support::common::{TestRoot, need_root};
+use cli_support::images::{DockerImage, docker_archive, small_layer};
+use isula_storage::error::ErrorKind;
+use isula_storage::id::LayerId;
+use isula_storage::layer::CreateLayer;
+use isula_storage::storage::{ImportOptions, Ownership, Progress, Storage, StorageOptions};
+
+struct Scene {
+    root: TestRoot,
+    storage: Storage,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let root = TestRoot::in_memory("facade");
+        let storage = Storage::open(options(&root, Ownership::Owner)).unwrap();
+        Scene { root, storage }
+    }
+
+    fn archive(&self, name: &str, images: &[DockerImage]) -> PathBuf {
+        let path = self.root.join(name);
+        fs::write(&path, docker_archive(images)).unwrap();
+        path
+    }
+
+    fn layers(&self) -> Vec<LayerId> {
+        self.storage.layers().list().into_iter().map(|layer| layer.id).collect()
+    }
+
+    /// Every image is whole, nobody holds a layer any more, and every layer exports with its digest.
+    fn assert_whole(&self) {
+        for image in self.storage.images().list().unwrap() {
+            let details = self.storage.image_details(image.id.as_deref().unwrap()).unwrap();
+            assert_eq!(details.problems, [""; 0]);
+            assert!(!details.layers.is_empty());
+        }
+        for layer in self.storage.layers().list() {
+            assert_eq!(self.storage.layers().hold_count(&layer.id).unwrap(), 0, "layer {}", layer.id);
+            let (digest, _) = self.storage.export(layer.id.as_str(), &mut std::io::sink()).unwrap();
+            assert_eq!(Some(digest.to_string()), layer.uncompressed_digest);
+        }
+    }
+}
+
+fn options(root: &TestRoot, ownership: Ownership) -> StorageOptions {
+    StorageOptions { ownership, ..StorageOptions::new(root.join("root"), root.join("run")) }
+}
+
+fn image(layers: &[&str], tags: &[&str]) -> DockerImage {
+    let layers: Vec<Vec<u8>> = layers.iter().map(|tag| small_layer(tag)).collect();
+    DockerImage::new(&layers, tags)
+}
+
+#[test]
+fn a_cancelled_import_is_taken_back_whenever_it_is_cancelled() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let old = scene.archive("old", &[image(&["base"], &["old:1"])]);
+    scene.storage.import(&old, ImportOptions::default()).unwrap();
+    let before = scene.layers();
+    let new = scene.archive("new", &[image(&["base", "b", "c"], &["new:1", "old:1"])]);
+    let mut at = 0;
+    let whole = loop {
+        let mut told = 0;
+        let mut cancel = |_: &Progress| {
+            told += 1;
+            if told > at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let options = ImportOptions { progress: Some(&mut cancel), ..ImportOptions::default() };
+        match scene.storage.import(&new, options) {
+            Ok(report) => break report,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", error.report()),
+        }
+        assert_eq!(scene.layers(), before, "cancelled at {at}");
+        assert_eq!(scene.storage.images().count().unwrap(), 1);
+        assert_eq!(scene.storage.images().names(&image(&["base"], &[]).id()).unwrap(), ["old:1"]);
+        scene.assert_whole();
+        at += 1;
+    };
+    assert!(at >= 5, "cancelled {at} times");
+    assert_eq!(
+        whole.images[0].layers.iter().map(|layer| layer.existed).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    scene.assert_whole();
+}
+
+#[test]
+fn a_chain_is_deleted_down_to_what_is_still_used() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.archive("a", &[image(&["1", "2", "3", "4"], &["a:1"])]);
+    let report = scene.storage.import(&path, ImportOptions::default()).unwrap();
+    let ids: Vec<LayerId> = report.images[0].layers.iter().map(|layer| layer.id.clone()).collect();
+    let storage = &scene.storage;
+    assert!(!storage.delete_layer_if_unused(&ids[3]).unwrap(), "an image uses it");
+    assert!(!storage.delete_layer_if_unused(&ids[0]).unwrap(), "a layer stands on it");
+    assert_eq!(storage.delete_unused_chain(&ids[3]).unwrap(), []);
+
+    storage.layers().hold(&ids[2]).unwrap();
+    let removal = storage.remove_image("a:1").unwrap();
+    assert!(removal.deleted);
+    assert_eq!(removal.layers, [ids[3].clone()], "the next one is held");
+    storage.layers().release(&ids[2]).unwrap();
+
+    // A container's layer on the second.
+    let container = LayerId::new(&"c".repeat(64)).unwrap();
+    let create = CreateLayer { parent: Some(ids[1].clone()), writable: true, ..CreateLayer::default() };
+    storage.layers().create(&container, &create, None).unwrap();
+    assert_eq!(storage.delete_unused_chain(&ids[2]).unwrap(), [ids[2].clone()]);
+    storage.layers().release(&container).unwrap();
+    storage.layers().delete(container.as_str()).unwrap();
+    assert_eq!(storage.delete_unused_chain(&ids[1]).unwrap(), [ids[1].clone(), ids[0].clone()]);
+    assert_eq!(storage.delete_unused_chain(&ids[1]).unwrap(), [], "unknown is fine");
+    assert_eq!(scene.layers(), []);
+}
+
+#[test]
+fn an_image_in_use_is_not_removed() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.archive("a", &[image(&["1"], &["a:1", "a:2"])]);
+    let report = scene.storage.import(&path, ImportOptions::default()).unwrap();
+    let container = LayerId::new(&"c".repeat(64)).unwrap();
+    let parent = Some(report.images[0].layers[0].id.clone());
+    let create = CreateLayer { parent, writable: true, ..CreateLayer::default() };
+    scene.storage.layers().create(&container, &create, None).unwrap();
+    let error = scene.storage.remove_image(report.images[0].id.as_str()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(error.report().contains(container.as_str()), "{}", error.report());
+    assert!(!scene.storage.remove_image("a:2").unwrap().deleted, "a name may go");
+    assert_eq!(
+        scene.storage.remove_image("a:1").unwrap_err().kind(),
+        ErrorKind::InUse,
+        "the last one may not"
+    );
+    scene.storage.layers().delete(container.as_str()).unwrap();
+    assert!(scene.storage.remove_image("a:1").unwrap().deleted);
+}
+
+/// Several threads import and remove images that share layers. Nothing is ever half there, and at the end all is whole.
+#[test]
+fn imports_and_removals_at_the_same_time_leave_whole_images() {
+    if !need_root() {
+        return;
+    }
+    const ROUNDS: usize = 12;
+    let scene = Scene::new();
+    let images = [
+        image(&["base", "left"], &["left:1"]),
+        image(&["base", "right"], &["right:1"]),
+        image(&["base", "left", "top"], &["top:1"]),
+    ];
+    let archives: Vec<Vec<u8>> =
+        images.iter().map(|image| docker_archive(std::slice::from_ref(image))).collect();
+    std::thread::scope(|scope| {
+        for (which, archive) in archives.iter().enumerate() {
+            for _ in 0..2 {
+                let (scene, image) = (&scene, &images[which]);
+                scope.spawn(move || {
+                    for _ in 0..ROUNDS {
+                        let stream = Box::new(Cursor::new(archive.clone()));
+                        scene.storage.import_stream(stream, ImportOptions::default()).unwrap();
+                        match scene.storage.remove_image(&image.tags[0]) {
+                            Ok(_) => {}
+                            Err(error) if error.kind() == ErrorKind::NotFound => {}
+                            Err(error) => panic!("{}", error.report()),
+                        }
+                    }
+                });
+            }
+        }
+    });
+    scene.assert_whole();
+    for archive in &archives {
+        let stream = Box::new(Cursor::new(archive.clone()));
+        scene.storage.import_stream(stream, ImportOptions::default()).unwrap();
+    }
+    scene.assert_whole();
+    assert_eq!(scene.layers().len(), 4);
+    for image in &images {
+        scene.storage.remove_image(&image.tags[0]).unwrap();
+    }
+    assert_eq!(scene.layers(), []);
+}
+
+#[test]
+fn what_was_imported_is_found_after_opening_again_and_by_readers() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.archive("a", &[image(&["1", "2"], &["a:1"])]);
+    scene.storage.import(&path, ImportOptions::default()).unwrap();
+    let Scene { root, storage } = scene;
+    let reader = Storage::open(options(&root, Ownership::ReadOnly)).unwrap();
+    assert_eq!(reader.images().count().unwrap(), 1);
+    assert_eq!(reader.layers().list().len(), 2);
+    assert_eq!(reader.remove_image("a:1").unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(reader.import(&path, ImportOptions::default()).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(Storage::open(options(&root, Ownership::Owner)).unwrap_err().kind(), ErrorKind::InUse);
+    drop(reader);
+    storage.close().unwrap();
+    let storage = Storage::open(options(&root, Ownership::Owner)).unwrap();
+    Scene { root, storage }.assert_whole();
+}
