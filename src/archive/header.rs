@@ -170,6 +170,18 @@ fn sparse_pairs(bytes: &[u8], map: &mut Vec<(u64, u64)>) -> Result<(), &'static 
     Ok(())
 }
 
+/// Gives a block the checksum it should have.
+pub(super) fn sign(block: &mut [u8]) {
+    if let Some(field) = block.get_mut(CHECKSUM) {
+        field.fill(b' ');
+    }
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    let text = format!("{sum:06o}\0 ");
+    if let Some(field) = block.get_mut(CHECKSUM).filter(|field| field.len() == text.len()) {
+        field.copy_from_slice(text.as_bytes());
+    }
+}
+
 /// A text field up to its first NUL.
 pub(super) fn text(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());

@@ -13,6 +13,8 @@ mod content;
 mod crc;
 mod entry;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod pax;
 mod rebuild;

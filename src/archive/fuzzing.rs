@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Entry points for fuzzing: the parsers alone, without a file system, with what must hold whatever the input.
+
+#![allow(clippy::panic, reason = "a broken invariant is what a fuzzer looks for")]
+
+use std::io::Read;
+
+use crate::archive::Limits;
+use crate::archive::compression::{self, Decoder};
+use crate::archive::entry::{Entry, Reader};
+use crate::archive::header;
+use crate::archive::tar_split::{self, Content, Line};
+use crate::archive::whiteout;
+use crate::archive::{Compression, Whiteouts};
+
+fn limits() -> Limits {
+    Limits { entries: 10_000, extended_header: 64 << 10, ..Limits::default() }
+}
+
+/// Reads a tar. What the reader gives as headers and content, in order, are the bytes it was given.
+pub fn tar_reader(tar: &[u8]) {
+    let mut reader = Reader::new(tar, &limits());
+    let mut entry = Entry::default();
+    let mut seen = Vec::with_capacity(tar.len());
+    let mut path = Vec::new();
+    loop {
+        match reader.next(&mut entry) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(_) => return,
+        }
+        seen.extend_from_slice(reader.raw());
+        reader.clear_raw();
+        let mut stored = 0u64;
+        loop {
+            let Ok(piece) = reader.content() else { return };
+            let count = piece.len();
+            if count == 0 {
+                break;
+            }
+            seen.extend_from_slice(piece);
+            stored += count as u64;
+            reader.consume(count);
+        }
+        let promised =
+            entry.sparse.as_ref().map_or(entry.size, |map| map.iter().map(|(_, length)| length).sum());
+        assert_eq!(stored, promised, "content of another length than promised");
+        if whiteout::clean(&entry.name, &mut path).is_ok() {
+            check_path(&path);
+        }
+    }
+    seen.extend_from_slice(reader.raw());
+    if let Ok(rest) = reader.rest() {
+        seen.extend_from_slice(rest);
+    }
+    assert!(seen == tar, "the pieces are not the archive");
+}
+
+fn check_path(path: &[u8]) {
+    for component in path.split(|byte| *byte == b'/') {
+        let clean = !matches!(component, b"." | b"..") && !component.contains(&0);
+        assert!(clean && (path.is_empty() || !component.is_empty()), "a path that is not clean");
+    }
+    if let Ok(whiteout::Meaning::Hidden { name, .. }) = whiteout::meaning(path, Whiteouts::Overlay) {
+        assert!(!matches!(name, b"" | b"." | b".."), "a whiteout of a directory itself");
+    }
+}
+
+/// Reads the same bytes as a tar whose header blocks all have the right checksum, so that a fuzzer gets past it.
+pub fn tar_reader_signed(tar: &[u8]) {
+    let mut signed = tar.to_vec();
+    for block in signed.chunks_exact_mut(header::BLOCK) {
+        // Blocks marked as content by their last byte stay as they are.
+        if block.last() != Some(&0xff) && block.iter().any(|byte| *byte != 0) {
+            header::sign(block);
+        }
+    }
+    tar_reader(&signed);
+}
+
+/// Reads a tar-split stream, uncompressed. What is read and written again is read as the same.
+pub fn tar_split(lines: &[u8]) {
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Ok(line) = tar_split::parse_line(line) else { continue };
+        let mut packed = Vec::new();
+        let mut writer = tar_split::Writer::new(&mut packed);
+        let written = match &line {
+            Line::Segment(bytes) if bytes.len() < 1000 => writer.segment(bytes),
+            Line::Entry(record) => {
+                let content = record.crc.filter(|_| record.size != 0);
+                let content =
+                    content.map(|crc| Content { size: record.size, crc, sparse: record.sparse.as_deref() });
+                writer.entry(&record.name, record.path.as_deref(), content.as_ref())
+            }
+            _ => continue,
+        };
+        assert!(written.is_ok() && writer.finish().is_ok(), "writing to memory failed");
+        let mut source = packed.as_slice();
+        let again = tar_split::Lines::new(&mut source).and_then(|mut lines| lines.next());
+        match (&line, again) {
+            (Line::Segment(bytes), Ok(Some(Line::Segment(again)))) => assert_eq!(*bytes, again),
+            (Line::Segment(bytes), Ok(None)) => assert!(bytes.is_empty()),
+            (Line::Entry(record), Ok(Some(Line::Entry(again)))) => {
+                assert_eq!((&record.name, &record.path), (&again.name, &again.path));
+                if record.crc.is_some() && record.size != 0 {
+                    assert_eq!((record.size, record.crc), (again.size, again.crc));
+                    assert_eq!(record.sparse, again.sparse);
+                }
+            }
+            (line, again) => panic!("{line:?} was written and read as {again:?}"),
+        }
+    }
+    let mut source = lines;
+    if let Ok(mut lines) = tar_split::Lines::new(&mut source) {
+        while let Ok(Some(_)) = lines.next() {}
+    }
+}
+
+/// Decompresses a stream, at most 16 MiB of it.
+pub fn decompression(stream: &[u8]) {
+    let compression = compression::detect(stream);
+    let Ok(decoder) = Decoder::new(stream, compression) else { return };
+    let mut content = Vec::new();
+    let outcome = decoder.take(16 << 20).read_to_end(&mut content);
+    if compression == Compression::None {
+        assert!(outcome.is_ok() && content.len() == stream.len().min(16 << 20), "plain bytes changed");
+    }
+}
