@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! The one forward pass over a layer's stream.
 
+use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
@@ -92,7 +93,7 @@ impl<I: Input, W: Write> Pass<'_, I, W> {
                 self.unpacker.finish_file(&file, entry)?;
                 let content = Content { size: entry.size, crc, sparse: entry.sparse.as_deref() };
                 let content = (entry.size != 0).then_some(&content);
-                self.split.entry(&entry.name, place.as_deref(), content)
+                self.split.entry(&telling_name(entry), place.as_deref(), content)
             }
             Meaning::Hidden { parent, name } => {
                 self.unpacker.hide(parent, name, entry)?;
@@ -108,7 +109,7 @@ impl<I: Input, W: Write> Pass<'_, I, W> {
 
     /// An entry that leaves no content in the tree; what it has nevertheless goes to tar-split.
     fn without_file(&mut self, entry: &Entry, place: Option<&[u8]>) -> Result<()> {
-        self.split.entry(&entry.name, place, None)?;
+        self.split.entry(&telling_name(entry), place, None)?;
         loop {
             let bytes = self.reader.content()?;
             let count = bytes.len();
@@ -139,6 +140,21 @@ impl<I: Input, W: Write> Pass<'_, I, W> {
             self.split.segment(bytes)?;
             self.reader.consume(count);
         }
+    }
+}
+
+/// The name of an entry with a slash at its end if and only if it is a directory, as nearly all have it.
+fn telling_name(entry: &Entry) -> Cow<'_, [u8]> {
+    let mut name = entry.name.as_slice();
+    match (entry.kind == Kind::Directory, name.ends_with(b"/")) {
+        (true, false) => Cow::Owned([name, b"/"].concat()),
+        (false, true) => {
+            while let Some(shorter) = name.strip_suffix(b"/") {
+                name = shorter;
+            }
+            Cow::Borrowed(name)
+        }
+        _ => Cow::Borrowed(name),
     }
 }
 

@@ -11,7 +11,8 @@
 //!
 //! One JSON object a line, gzip around all. It is the format of the tar-split package that Docker and
 //! containers/storage keep beside their layers, with what is zero or absent left out as iSulad leaves it out; iSulad
-//! itself writes type 1 only. Names that are not UTF-8 are in `name_raw`, base64. Content that has no file in the tree
+//! itself writes type 1 only. Names are as the archive has them, but end with a slash if and only if they are those of
+//! directories, which is all that says what an entry is. Names that are not UTF-8 are in `name_raw`, base64. Content that has no file in the tree
 //! (of whiteouts) is in type 2 lines, under a `size` of 0.
 //!
 //! Our own are what the format cannot say, and other readers skip:
