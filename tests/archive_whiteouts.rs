@@ -53,7 +53,8 @@ fn overlay_layers_hold_devices_and_marks() {
     if !is_root() {
         return;
     }
-    let table: Vec<(&str, Tar, &[(&str, &str)])> = vec![
+    type Case = (&'static str, Tar, &'static [(&'static str, &'static str)]);
+    let table: Vec<Case> = vec![
         ("below", Tar::new().dir("d/").file("d/.wh.x", ""), &[("", "d"), ("d", "d"), ("d/x", "w")]),
         ("top", Tar::new().file(".wh.x", ""), &[("", "d"), ("x", "w")]),
         ("top with dot", Tar::new().dir("./").file("./.wh.x", ""), &[("", "d"), ("x", "w")]),

@@ -122,7 +122,7 @@ impl Extended {
                     self.xattr(name, value.map_err(|_| wrong("is not base64"))?, true)?;
                 } else if let Some(name) = keyword.strip_prefix(b"GNU.sparse.") {
                     let sparse = self.sparse.get_or_insert_default();
-                    sparse.take(name, value).map_err(|what| wrong(what))?;
+                    sparse.take(name, value).map_err(wrong)?;
                 }
             }
         }
