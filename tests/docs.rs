@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What the documents promise must be there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+fn sources(dir: &Path, into: &mut String) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// Names of tests: functions that follow a `#[test]`.
+fn tests() -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut text = String::new();
+    sources(&root.join("src"), &mut text);
+    sources(&root.join("tests"), &mut text);
+    text.lines()
+        .filter_map(|line| line.trim_start().trim_start_matches("pub ").strip_prefix("fn "))
+        .filter_map(|rest| rest.split(['(', '<']).next())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_row_of_the_compatibility_table_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/compatibility.md")).unwrap();
+    let tests = tests();
+    let mut rows = 0;
+    let mut missing = Vec::new();
+    for line in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| place")) {
+        rows += 1;
+        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "a row without a test: {line}");
+        missing.extend(names.into_iter().filter(|name| !tests.contains(name.rsplit("::").next().unwrap())));
+    }
+    assert!(rows > 40, "only {rows} rows were read");
+    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+}
