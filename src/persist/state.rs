@@ -50,7 +50,7 @@ impl StateDir {
         let (dir, owner) = match ownership {
             Ownership::ReadOnly => (open_existing(parent, name).during(doing)?, None),
             Ownership::Owner | Ownership::Shared => {
-                let (dir, lock) = open_or_make(parent, name, ownership, durability).during(doing)?;
+                let (dir, lock) = open_or_make(parent, name, ownership).during(doing)?;
                 (Some(dir), lock.filter(|_| ownership == Ownership::Owner))
             }
         };
@@ -178,12 +178,7 @@ fn open_existing(parent: &Dir, name: &str) -> Result<Option<Dir>> {
     Ok(Some(dir))
 }
 
-fn open_or_make(
-    parent: &Dir,
-    name: &str,
-    ownership: Ownership,
-    durability: Durability,
-) -> Result<(Dir, Option<FileLock>)> {
+fn open_or_make(parent: &Dir, name: &str, ownership: Ownership) -> Result<(Dir, Option<FileLock>)> {
     step("make state directory")?;
     let dir = parent.ensure_dir(name, DIR_MODE)?;
     // Before the lock: what a newer version does with its files is not known.
@@ -199,13 +194,13 @@ fn open_or_make(
         Ownership::Owner | Ownership::ReadOnly => Some(FileLock::try_exclusive(&dir, LOCK)?),
     };
     if lock.is_some() {
-        prepare(parent, &dir, durability)?;
+        prepare(parent, &dir)?;
     }
     Ok((dir, lock))
 }
 
 /// Makes what is missing, the format file last: where it is, everything before it is durable. Called under the lock.
-fn prepare(parent: &Dir, dir: &Dir, durability: Durability) -> Result<()> {
+fn prepare(parent: &Dir, dir: &Dir) -> Result<()> {
     step("make parts")?;
     dir.ensure_dir(TRASH, DIR_MODE)?;
     let aside = dir.ensure_dir(QUARANTINE, DIR_MODE)?;
@@ -214,10 +209,11 @@ fn prepare(parent: &Dir, dir: &Dir, durability: Durability) -> Result<()> {
         quarantine::sweep_interrupted(&aside);
         return Ok(());
     }
+    // Once in the life of a store, and an empty format file would keep it from ever opening again: always flushed.
     step("sync parts")?;
-    durability.sync_dir(dir)?;
-    durability.sync_dir(parent)?;
-    replace_file(dir, FORMAT, format!("{FORMAT_VERSION}\n").as_bytes(), FILE_MODE, durability)
+    Durability::Full.sync_dir(dir)?;
+    Durability::Full.sync_dir(parent)?;
+    replace_file(dir, FORMAT, format!("{FORMAT_VERSION}\n").as_bytes(), FILE_MODE, Durability::Full)
 }
 
 fn is_formatted(dir: &Dir) -> Result<bool> {
