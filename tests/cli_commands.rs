@@ -199,6 +199,21 @@ fn removal_by_id_takes_all_names() {
 }
 
 #[test]
+fn removal_by_a_digest_reference_of_an_image_with_several_names_is_refused() {
+    if !need_root() {
+        return;
+    }
+    let store = Store::in_memory();
+    let image = DockerImage::new(&[small_layer("one")], &["a:1", "b:1"]);
+    import_made(&store, std::slice::from_ref(&image));
+    let digest = text(&store.json(["inspect", "a:1"])["digest"]);
+    let (code, message) = store.fails(["rmi", &format!("a@{digest}")]);
+    assert_eq!(code, 2);
+    assert!(message.contains("several names"), "{message}");
+    assert_eq!(store.names()[0].1, ["a:1", "b:1"]);
+}
+
+#[test]
 fn a_mounted_image_and_a_layer_that_others_stand_on_survive_a_removal() {
     if !need_root() {
         return;
