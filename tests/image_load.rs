@@ -624,6 +624,19 @@ fn an_image_of_schema_1_is_converted_once() {
     }
 }
 
+/// Never converted by the reference, which wants the base layer to be the very first.
+#[test]
+fn an_image_of_schema_1_may_stand_on_an_empty_layer() {
+    let root = root();
+    let old = plant_schema1(&root);
+    let manifest = r#"{"schemaVersion":1,"fsLayers":[{"blobSum":"sha256:one"},{"blobSum":"sha256:e"}],
+        "history":[{"v1Compatibility":"{\"architecture\":\"a\",\"os\":\"o\"}"},{"v1Compatibility":"{\"throwaway\":true}"}]}"#;
+    std::fs::write(root.join(&old).join("manifest"), manifest).unwrap();
+    let store = open_with_layers(&root, Ownership::Owner);
+    assert_eq!(store.problems(), []);
+    assert_eq!(store.config("quay.io/x:1").unwrap().rootfs.diff_ids, ["sha256:d1"]);
+}
+
 /// The reference converts again after a crash in between, and lists the image twice.
 #[test]
 fn an_interrupted_conversion_is_completed() {
