@@ -435,7 +435,11 @@ fn the_default_host_is_stripped_from_stored_names() {
     let reader = open_as(root.path(), Ownership::ReadOnly);
     assert_eq!(reader.names(&image.id).unwrap(), names);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
-    let store = open(root.path());
+    let store = ImageStore::open(isula_storage::image::ImageStoreOptions {
+        default_host: Some("docker.io/".to_owned()),
+        ..options(root.path(), Ownership::Owner)
+    })
+    .unwrap();
     assert_eq!(store.names("x:1").unwrap(), names);
     assert_eq!(ImageRecord::parse(&std::fs::read(&path).unwrap()).unwrap().names, names, "stored at once");
 }

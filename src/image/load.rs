@@ -66,7 +66,8 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
         }
     }
     let index = index(store, found, heal, &mut problems);
-    for problem in &problems {
+    let known = store.problems();
+    for problem in problems.iter().filter(|problem| !known.contains(problem)) {
         log::warn!("image store {}: {}: {}", store.dir().display(), problem.subject, problem.reason);
     }
     Ok(Loaded { index, problems })

@@ -98,7 +98,8 @@ pub struct ImageStoreOptions {
     pub ownership: Ownership,
     /// How writes are made durable.
     pub durability: Durability,
-    /// Registry host that is not shown in names, such as `docker.io`; none: names stay as they are.
+    /// Registry host that is not shown in names, such as `docker.io` or `docker.io/`; none or empty: names stay as they
+    /// are.
     pub default_host: Option<String>,
     /// Where layers of schema 1 images are looked up; none: such images stay as they are.
     pub layers: Option<Arc<dyn LayerLookup>>,
@@ -221,9 +222,13 @@ impl ImageStore {
         big_data::set(self, image, key, data)
     }
 
-    /// Whether an image of any such name exists.
+    /// Whether an image of any such name exists. If changes of other processes cannot be looked for now, the answer is
+    /// as of the last time.
     pub fn exists(&self, image: &str) -> bool {
-        self.find(image).is_ok()
+        if let Err(error) = open::refresh(self) {
+            log::warn!("look for changes of image store {}: {}", self.dir().display(), error.report());
+        }
+        self.index.read().resolve(image, self.default_host.as_deref()).is_ok()
     }
 
     /// Full id of the image of any such name. Ambiguous short ids are `NotFound` and the message says so.

@@ -46,7 +46,9 @@ pub(super) fn open(options: ImageStoreOptions) -> Result<ImageStore> {
         root,
         state,
         durability,
-        default_host: default_host.filter(|host| !host.is_empty()),
+        default_host: default_host
+            .map(|host| host.trim_end_matches('/').to_owned())
+            .filter(|host| !host.is_empty()),
         layers,
         list_incomplete,
         generation,
