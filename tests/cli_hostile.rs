@@ -222,7 +222,7 @@ fn the_images_before_a_bad_one_stay() {
     }
     let store = empty_store();
     let base = small_layer("base");
-    let good = DockerImage::new(&[base.clone()], &["good:1"]);
+    let good = DockerImage::new(std::slice::from_ref(&base), &["good:1"]);
     let mut bad = DockerImage::new(&[base, small_layer("top")], &["good:1", "bad:1"]);
     bad.layers[1] = small_layer("other");
     let (code, _) = store.fails([Path::new("import"), &put(&store, &docker_archive(&[good, bad]))]);
