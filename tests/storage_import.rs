@@ -222,6 +222,11 @@ fn what_was_imported_is_found_after_opening_again_and_by_readers() {
     assert_eq!(reader.layers().list().len(), 2);
     assert_eq!(reader.remove_image("a:1").unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(reader.import(&path, ImportOptions::default()).unwrap_err().kind(), ErrorKind::ReadOnly);
+    let stream = Box::new(fs::File::open(&path).unwrap());
+    assert_eq!(
+        reader.import_stream(stream, ImportOptions::default()).unwrap_err().kind(),
+        ErrorKind::ReadOnly
+    );
     assert_eq!(Storage::open(options(&root, Ownership::Owner)).unwrap_err().kind(), ErrorKind::InUse);
     drop(reader);
     storage.close().unwrap();

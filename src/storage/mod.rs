@@ -91,6 +91,7 @@ impl StorageOptions {
 pub struct Storage {
     root: PathBuf,
     driver_dir: &'static str,
+    read_only: bool,
     default_host: Option<String>,
     limits: Limits,
     layers: Arc<LayerStore>,
@@ -127,6 +128,7 @@ impl Storage {
         Ok(Storage {
             root: options.root,
             driver_dir,
+            read_only: options.ownership == Ownership::ReadOnly,
             default_host: options.default_host,
             limits: options.limits,
             layers,
@@ -148,6 +150,14 @@ impl Storage {
     /// The image store.
     pub fn images(&self) -> &Arc<ImageStore> {
         &self.images
+    }
+
+    fn require_writable(&self) -> Result<()> {
+        if self.read_only {
+            let message = format!("{} is open for reading only", self.root.display());
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
+        Ok(())
     }
 
     /// Ends both stores: waits for what is under way and gives up the locks.

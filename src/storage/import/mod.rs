@@ -139,6 +139,7 @@ impl Storage {
         let ImportOptions { names, platform, progress } = options;
         let mut watch = Watch { progress };
         let named = || format!("import {}", path.display());
+        self.require_writable().during(named)?;
         let source = Source::open(path, self.root(), &self.limits, &mut watch).during(named)?;
         self.import_source(source, &names, platform, &mut watch).during(named)
     }
@@ -152,6 +153,7 @@ impl Storage {
         let ImportOptions { names, platform, progress } = options;
         let mut watch = Watch { progress };
         let named = || "import a stream";
+        self.require_writable().during(named)?;
         let source = Source::spool(stream, self.root(), &self.limits, &mut watch).during(named)?;
         self.import_source(source, &names, platform, &mut watch).during(named)
     }

@@ -160,10 +160,11 @@ impl Storage {
         if changed || images.get(id)?.size == 0 {
             self.refresh_size(id)?;
         }
-        for name in &image.names {
-            images.add_name(id, name)?;
-        }
-        Ok(())
+        // All at once: a name that moves is either moved or still where it was.
+        let held = images.names(id)?;
+        let new = image.names.iter().filter(|name| !held.contains(name));
+        let names: Vec<String> = held.iter().chain(new).cloned().collect();
+        if names.len() > held.len() { images.set_names(id, &names) } else { Ok(()) }
     }
 }
 
