@@ -24,7 +24,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +42,8 @@ use crate::error::{During, Error, ErrorKind, Result};
 
 /// Raw bytes of one line; longer ones are split. A multiple of 3, so that base64 needs no padding between.
 const SEGMENT: usize = 24 << 10;
+/// Lines are compressed, and the result written, in pieces of about this size: one by one costs a call each.
+const PENDING: usize = 32 << 10;
 /// Longest line that is read: Docker's contain up to 1 MiB of raw bytes, its older versions any padding whole.
 const LONGEST_LINE: u64 = 64 << 20;
 /// "Unix" in a gzip header, as the reference has it.
@@ -51,21 +53,22 @@ const LEVEL: u32 = 1;
 
 /// Writes tar-split lines, compressed.
 pub(super) struct Writer<W: Write> {
-    out: GzEncoder<W>,
+    out: GzEncoder<BufWriter<W>>,
     position: u64,
+    /// Lines not yet compressed.
     line: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     pub(super) fn new(out: W) -> Self {
+        let out = BufWriter::with_capacity(PENDING, out);
         let out = GzBuilder::new().operating_system(GZIP_OS_UNIX).write(out, Level::new(LEVEL));
-        Writer { out, position: 0, line: Vec::new() }
+        Writer { out, position: 0, line: Vec::with_capacity(2 * PENDING) }
     }
 
     /// Bytes of the tar that are not content of a file.
     pub(super) fn segment(&mut self, raw: &[u8]) -> Result<()> {
         for piece in raw.chunks(SEGMENT) {
-            self.line.clear();
             self.line.extend_from_slice(b"{\"type\":2,\"payload\":\"");
             self.base64(piece);
             self.line.push(b'"');
@@ -82,7 +85,6 @@ impl<W: Write> Writer<W> {
         place: Option<&[u8]>,
         content: Option<&Content<'_>>,
     ) -> Result<()> {
-        self.line.clear();
         self.line.extend_from_slice(b"{\"type\":1,");
         self.name("name", name)?;
         if let Some(content) = content {
@@ -163,11 +165,18 @@ impl<W: Write> Writer<W> {
         }
         self.position += 1;
         self.line.extend_from_slice(b"}\n");
-        self.out.write_all(&self.line).during(|| "write tar-split")
+        if self.line.len() >= PENDING { self.compress() } else { Ok(()) }
+    }
+
+    fn compress(&mut self) -> Result<()> {
+        self.out.write_all(&self.line).during(|| "write tar-split")?;
+        self.line.clear();
+        Ok(())
     }
 
     /// Ends the gzip stream and flushes.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.compress()?;
         let mut out = self.out.finish().during(|| "write tar-split")?;
         out.flush().during(|| "write tar-split")
     }
@@ -183,12 +192,10 @@ impl<W: Write> Replaced for Writer<W> {
         let map = content::data_regions(file, size)?;
         let mut crc = Crc64::new();
         content::for_each_piece(file, 0, size, &map, &mut buffer, &mut crc, |_| Ok(()))?;
-        self.line.clear();
         self.line.extend_from_slice(b"{\"type\":3");
         self.content(&Content { size, crc: crc.finish(), sparse: Some(&map) });
         self.end_line()?;
         content::for_each_piece(file, 0, size, &map, &mut buffer, &mut Crc64::new(), |piece| {
-            self.line.clear();
             self.line.extend_from_slice(b"{\"type\":4,\"payload\":\"");
             self.base64(piece);
             self.line.push(b'"');
