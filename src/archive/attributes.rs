@@ -105,6 +105,14 @@ pub(super) fn set_special(
     rustix::fs::utimensat(dir, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).during(|| "set times")
 }
 
+/// Lets the owner into a directory that cannot be opened without privileges.
+pub(super) fn open_up(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    const PLACE: OFlags =
+        OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+    let fd = rustix::fs::openat(dir, name, PLACE, Mode::empty())?;
+    rustix::fs::chmod(proc_path(&fd).as_str(), Mode::RWXU)
+}
+
 fn proc_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }

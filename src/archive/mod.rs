@@ -4,6 +4,35 @@
 //! [`apply`] is one forward pass over a stream: decompress, hash, parse, write the tree, write tar-split.
 //! [`rebuild`] gives the exact tar back from the tree and the tar-split stream. Every path is resolved from the
 //! layer's directory descriptor without following a symbolic link out of it.
+//!
+//! ```text
+//! source ─► stream ── compression ─► entry (header, pax, sparse) ─► apply ─┬─► unpack (tree, attributes, acl, remove)
+//!           digests                  tar reader                  whiteout  └─► tar_split (crc)
+//! rebuild, verify ◄─ tar_split lines, files (tree), content
+//! ```
+//!
+//! What is decided here, where formats and other programs leave room:
+//!
+//! | question | answer |
+//! |---|---|
+//! | the end | two zero blocks, one at the very end, or the stream's end between two entries, as in Docker; within a header, content or padding the stream is truncated |
+//! | what follows the end of the archive | hashed and kept for the exact tar, not looked at, as in Docker |
+//! | what follows the compressed stream | zeros are padding, another member goes on, anything else is an error |
+//! | an empty stream | an empty layer |
+//! | names | cleaned as bytes: `..` stops at the root, absolute names are below it; links on the way are followed within the root, missing directories made, 0755 |
+//! | a file where a directory is needed | an error; where an entry goes, what is there is replaced |
+//! | an entry twice | the later one counts; the content of the earlier one goes to tar-split |
+//! | hard link | to something of this layer that is no directory; its own metadata is not looked at |
+//! | owners | the header's numbers; names are ignored |
+//! | access control lists by name | left out with a warning, unless the number is there too |
+//! | extended attributes | see `attributes`: all but `trusted.overlay.*` |
+//! | whiteouts | hide what is below, never an entry of the same archive, in either order |
+//! | `.wh.`, `.wh..`, `.wh...` | errors: they would hide a directory itself or its parent |
+//! | `.wh..wh.*` but `.wh..wh..opq` | left overs of AUFS: nothing in the tree |
+//! | global PAX headers | owners and times hold for what follows; names, sizes and sparse maps are errors |
+//! | entry types other than files, links, devices, directories, fifos and their extended headers | errors, but a volume label is skipped |
+//!
+//! Memory does not depend on the layer, but for an inode number an entry with [`Whiteouts::Remove`].
 
 mod acl;
 mod apply;
@@ -180,7 +209,7 @@ pub fn verify(tar_split: &mut dyn Read, layer: BorrowedFd<'_>) -> Result<Verdict
     verify::verify(tar_split, layer)
 }
 
-/// The compression of a stream by its first bytes (at least 6 are needed to be sure; fewer are taken as they come).
+/// The compression of a stream by its first bytes (10 are needed to be sure; fewer are taken as they come).
 pub fn detect_compression(head: &[u8]) -> Compression {
     compression::detect(head)
 }

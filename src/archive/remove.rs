@@ -45,8 +45,7 @@ pub(super) fn remove(dir: BorrowedFd<'_>, name: &[u8], judge: &mut dyn Judge) ->
         unlink(dir, name, FileType::from_raw_mode(stat.st_mode), stat.st_ino, judge)?;
         return Ok(true);
     }
-    let fd = rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())
-        .during(|| format!("open directory {}", show(name)))?;
+    let fd = open(dir, name)?;
     let emptied = empty(fd.as_fd(), judge)?;
     if !emptied || judge.spares(stat.st_ino) {
         return Ok(false);
@@ -75,8 +74,7 @@ pub(super) fn empty(dir: BorrowedFd<'_>, judge: &mut dyn Judge) -> Result<bool> 
     loop {
         let Some(level) = levels.last_mut() else { return Ok(true) };
         if let Some(name) = level.below.pop() {
-            let next = rustix::fs::openat(&current, &name, DIRECTORY, Mode::empty())
-                .during(|| format!("open directory {}", show(name.to_bytes())))?;
+            let next = open(current.as_fd(), name.to_bytes())?;
             let stat = rustix::fs::fstat(&next).during(|| "stat a directory")?;
             if stat.st_dev != level.stat.st_dev {
                 return Err(Error::new(
@@ -91,6 +89,10 @@ pub(super) fn empty(dir: BorrowedFd<'_>, judge: &mut dyn Judge) -> Result<bool> 
         let Some(done) = levels.pop() else { return Ok(true) };
         let stays = done.stays || judge.spares(done.stat.st_ino);
         if stays {
+            if !is_open(&done.stat) {
+                let mode = Mode::from_raw_mode(done.stat.st_mode & 0o7777);
+                rustix::fs::fchmod(&current, mode).during(|| "set mode of a directory")?;
+            }
             let times = attributes::times_of_stat(&done.stat);
             rustix::fs::futimens(&current, &times).during(|| "set times of a directory")?;
         }
@@ -105,8 +107,27 @@ pub(super) fn empty(dir: BorrowedFd<'_>, judge: &mut dyn Judge) -> Result<bool> 
     }
 }
 
+/// Opens a directory, whose owner need not have been allowed to.
+fn open(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let opened = match rustix::fs::openat(dir, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::ACCESS) => attributes::open_up(dir, name)
+            .and_then(|()| rustix::fs::openat(dir, name, DIRECTORY, Mode::empty())),
+        opened => opened,
+    };
+    opened.during(|| format!("open directory {}", show(name)))
+}
+
+/// Whether its owner may look into and change a directory.
+fn is_open(stat: &Stat) -> bool {
+    Mode::from_raw_mode(stat.st_mode).contains(Mode::RWXU)
+}
+
 /// Removes what is no directory and lists the directories.
 fn scan(dir: &OwnedFd, name: CString, stat: Stat, judge: &mut dyn Judge) -> Result<Level> {
+    if !is_open(&stat) {
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777).union(Mode::RWXU);
+        rustix::fs::fchmod(dir, mode).during(|| "set mode of a directory")?;
+    }
     let mut level = Level { name, stat, below: Vec::new(), stays: false };
     let entries = Dir::read_from(dir).during(|| "read a directory")?;
     for entry in entries {
