@@ -323,7 +323,7 @@ impl Header {
             name: name.as_ref().to_vec(),
             link: Vec::new(),
             kind,
-            mode: 0o644,
+            mode: 0o755,
             uid: 0,
             gid: 0,
             mtime: 1_000_000_000,
