@@ -172,6 +172,7 @@ fn main_header(body: &str) -> String {
  * - An internal error (a panic that was caught) gives EIO; the store takes no changes then until it is opened again.
  * - Outputs are written on success only. What they point to is from malloc and belongs to the caller.
  * - Any thread may call any function at any time, unless it says otherwise.
+ * - After fork() one of the two processes may go on with the stores that are open; the other must leave them alone.
  *
  * ENABLE_REMOTE_LAYER_STORE    as in iSulad: two more members of struct storage_module_init_options. The library must
  *                              be built with its feature remote-layer-store, and pthread_rwlock_t must be declared

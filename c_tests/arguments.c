@@ -11,7 +11,7 @@ static const struct layer_opts no_opts;
 
 static void layer_init(void)
 {
-    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "vfs";
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "vfs", empty[] = "";
     char *options[] = { bad };
     struct storage_module_init_options conf;
 
@@ -40,6 +40,13 @@ static void layer_init(void)
     conf.storage_root = root;
     conf.storage_run_root = bad;
     FAILS(layer_store_init(&conf) == -1, EILSEQ);
+    /* The working directory is not meant. */
+    conf.storage_run_root = empty;
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "layer_store_init: conf->storage_run_root is empty"));
+    conf.storage_run_root = root;
+    conf.storage_root = empty;
+    FAILS(layer_store_init(&conf) == -1, EINVAL);
 }
 
 static void layer_create(void)
@@ -148,7 +155,7 @@ static void layers(void)
 
 static void image_init(void)
 {
-    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "overlay";
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "overlay", empty[] = "";
     struct storage_module_init_options opts;
 
     FAILS(image_store_init(NULL) == -1, EINVAL);
@@ -159,6 +166,8 @@ static void image_init(void)
     FAILS(image_store_init(&opts) == -1, EINVAL);
     opts.storage_root = bad;
     FAILS(image_store_init(&opts) == -1, EILSEQ);
+    opts.storage_root = empty;
+    FAILS(image_store_init(&opts) == -1, EINVAL);
     opts.storage_root = root;
     opts.driver_name = NULL;
     FAILS(image_store_init(&opts) == -1, EINVAL);

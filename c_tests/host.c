@@ -88,6 +88,41 @@ static void the_log_goes_to_the_callback(void)
     WORKS(isula_storage_set_log(NULL, NULL, ISULA_STORAGE_LOG_ERROR) == 0);
 }
 
+/* Fails inside of a callback, which would be told of that in turn, without end. */
+static void on_log_that_fails(int level, const char *message, void *userdata)
+{
+    on_log(level, message, userdata);
+    CHECK(layer_store_lookup("of the callback") == NULL);
+    CHECK(layer_store_delete(NULL) == -1);
+}
+
+static void on_error_that_fails(const char *message, void *userdata)
+{
+    on_error(message, userdata);
+    CHECK(layer_store_delete(NULL) == -1);
+}
+
+static void a_callback_may_fail_itself(void)
+{
+    struct seen logged = { 0, 0, "" }, shown = { 0, 0, "" };
+    struct isula_storage_host host;
+
+    memset(&host, 0, sizeof(host));
+    host.size = sizeof(host);
+    host.userdata = &shown;
+    host.set_error_message = on_error_that_fails;
+    WORKS(isula_storage_set_host(&host) == 0);
+    WORKS(isula_storage_set_log(on_log_that_fails, &logged, ISULA_STORAGE_LOG_TRACE) == 0);
+    FAILS(image_store_delete(NULL) == -1, EINVAL);
+    CHECK(logged.lines == 1);
+    CHECK(shown.lines == 1);
+    CHECK(test_same(shown.text, "image_store_delete: id is NULL"));
+    CHECK(test_same(isula_storage_last_error(), "image_store_delete: id is NULL"));
+    WORKS(isula_storage_set_log(NULL, NULL, ISULA_STORAGE_LOG_ERROR) == 0);
+    host.set_error_message = NULL;
+    WORKS(isula_storage_set_host(&host) == 0);
+}
+
 static void the_host_is_shown_errors(void)
 {
     struct seen seen = { 0, 0, "" };
@@ -161,6 +196,7 @@ int main(void)
 {
     the_last_error_belongs_to_a_thread();
     the_log_goes_to_the_callback();
+    a_callback_may_fail_itself();
     the_host_is_shown_errors();
     the_process_is_asked_if_the_host_is_silent();
     return DONE();

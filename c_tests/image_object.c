@@ -315,6 +315,7 @@ int main(int argc, char **argv)
     untouched = second;
     FAILS(new_image_store(true, false, NULL, &second) == -1, EINVAL);
     FAILS(new_image_store(true, false, NOT_UTF8, &second) == -1, EILSEQ);
+    FAILS(new_image_store(true, false, "", &second) == -1, EINVAL);
     FAILS(new_image_store(true, false, dir, NULL) == -1, EINVAL);
     FAILS(new_image_store(false, true, dir, &second) == -1, ENOENT);
 

@@ -9,6 +9,7 @@
  * - An internal error (a panic that was caught) gives EIO; the store takes no changes then until it is opened again.
  * - Outputs are written on success only. What they point to is from malloc and belongs to the caller.
  * - Any thread may call any function at any time, unless it says otherwise.
+ * - After fork() one of the two processes may go on with the stores that are open; the other must leave them alone.
  *
  * ENABLE_REMOTE_LAYER_STORE    as in iSulad: two more members of struct storage_module_init_options. The library must
  *                              be built with its feature remote-layer-store, and pthread_rwlock_t must be declared
@@ -785,7 +786,7 @@ int isula_storage_set_host(const struct isula_storage_host *host);
  * does not matter then
  * @param dir borrowed; the image directory itself; made if it is absent and readonly is false
  * @param image_store out; ended by free_image_store
- * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, EBUSY (another process owns the store), ENOENT (readonly, and there
+ * @return 0, or -1 with errno EINVAL (NULL, dir is empty), EILSEQ, EBUSY (another owner), ENOENT (readonly, and there
  * is no directory), or what the system said
  *
  * Source: design documents of the image store, section 3.
@@ -811,7 +812,7 @@ void free_image_store(image_store_t *image_store);
 /**
  * Opens the process-wide image store in `<storage_root>/<driver>-images` and loads all images.
  *
- * @param opts borrowed; only storage_root and driver_name are read, both must be given
+ * @param opts borrowed; only storage_root and driver_name are read, both must be given and not be empty
  * @return 0, or -1 with errno EINVAL (NULL, unknown driver: the reference answers 0 and has no store), EEXIST (open
  * already), EBUSY (another process owns the store), EILSEQ (a text is not UTF-8), or what the system said
  *
@@ -1119,7 +1120,7 @@ int image_store_get_fs_info(imagetool_fs_info *fs_info);
 /**
  * Opens the process-wide layer store: its driver, what a crash left, all records.
  *
- * @param conf borrowed; storage_root, storage_run_root and driver_name must be given
+ * @param conf borrowed; storage_root, storage_run_root and driver_name must be given and not be empty
  * @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (open already), EBUSY (another process
  * owns the store), EILSEQ (a text is not UTF-8), EOPNOTSUPP (the driver cannot work here), or what the system said
  *
@@ -1377,7 +1378,7 @@ const struct isula_storage_layout_entry *isula_storage_abi_layout(size_t *len);
  * @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE; at the start it is ISULA_STORAGE_LOG_ERROR
  * @return 0, or -1 with errno EINVAL (unknown level; nothing changes)
  *
- * The callback may call this library.
+ * The callback may call this library; of what happens in such a call it is not told.
  *
  * # Safety
  * `callback` and `userdata` must be usable from any thread.

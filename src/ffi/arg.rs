@@ -2,6 +2,7 @@
 //! C to Rust: every pointer is checked before it is used, and refused by its parameter's name.
 
 use std::ffi::{CStr, c_char};
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::cmem;
@@ -72,6 +73,16 @@ pub(crate) unsafe fn some_texts(array: *const *const c_char, len: usize, name: &
     }
     // SAFETY: the caller's promise.
     unsafe { texts(array, len, name) }
+}
+
+/// Path of a directory. An empty one would mean the working directory, which nobody asks for on purpose.
+///
+/// # Safety
+/// As for [`text`].
+pub(crate) unsafe fn path<'a>(pointer: *const c_char, name: &str) -> Result<&'a Path> {
+    // SAFETY: the caller's promise.
+    let text = unsafe { text(pointer, name) }?;
+    if text.is_empty() { Err(Error::invalid(format!("{name} is empty"))) } else { Ok(Path::new(text)) }
 }
 
 /// Bytes up to a NUL, whatever they are.

@@ -2,7 +2,7 @@
 //! What stands around the body of every function of the C ABI, and the last error of each thread.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -31,6 +31,7 @@ impl<T> Failure for *const T {
 
 thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
+    static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs the body of the C function `name`. An error or a panic becomes the failure value of the return type, errno,
@@ -45,11 +46,11 @@ pub(crate) fn guard<T: Failure>(name: &'static str, body: impl FnOnce() -> Resul
             value
         }
         Err(error) => {
-            // The log and the host are foreign code: errno comes last.
+            // The log and the host are foreign code that may call the library and fail: what is the caller's comes last.
             let code = error.errno();
             let text = format!("{name}: {}", error.report());
-            remember(&text);
             tell(&error, &text);
+            remember(&text);
             set_errno(code);
             T::FAILED
         }
@@ -82,6 +83,21 @@ fn remember(text: &str) {
     let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     // Fails only while the thread ends, when nobody can ask any more.
     let _kept = LAST_ERROR.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(text)));
+}
+
+/// Runs a callback of the caller that is told something, unless this thread is in one already: a callback that calls
+/// the library would be told of that call, and so on until the stack ends.
+pub(crate) fn outermost(callback: impl FnOnce()) {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            let _while_the_thread_ends = TELLING.try_with(|telling| telling.set(false));
+        }
+    }
+    if TELLING.try_with(|telling| telling.replace(true)) == Ok(false) {
+        let _leave = Leave;
+        callback();
+    }
 }
 
 fn tell(error: &Error, text: &str) {
@@ -153,6 +169,17 @@ mod tests {
         });
         assert_eq!((value, errno()), (7, libc::ENOTTY));
         assert_eq!(last_error(), "first: id is NULL");
+    }
+
+    #[test]
+    fn a_callback_is_not_told_of_what_it_causes_itself() {
+        let mut told = 0;
+        outermost(|| {
+            told += 1;
+            outermost(|| told += 10);
+        });
+        outermost(|| told += 100);
+        assert_eq!(told, 101);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use once_cell::sync::Lazy;
 use parking_lot::RwLock;
 
 use crate::error::{Error, Result};
-use crate::ffi::guard::guard;
+use crate::ffi::guard::{guard, outermost};
 use crate::ffi::{arg, cmem};
 use crate::storage::OwnerShift;
 
@@ -125,7 +125,7 @@ pub(crate) fn show_error(text: &str) {
     let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     if let Some(callback) = callback {
         // SAFETY: the caller of `isula_storage_set_host` promises that it may be called with its userdata.
-        unsafe { callback(text.as_ptr(), userdata) }
+        outermost(|| unsafe { callback(text.as_ptr(), userdata) });
     } else if let Some(function) = PROCESS.set_error_message {
         // SAFETY: iSulad's function copies its text; the format has one text.
         unsafe { function(c"%s".as_ptr(), text.as_ptr()) }

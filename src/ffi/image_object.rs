@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
-use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,7 +51,7 @@ unsafe fn open_store(store: *const CImageStore) -> Result<Arc<Held<ImageStore>>>
 /// does not matter then
 /// @param dir borrowed; the image directory itself; made if it is absent and readonly is false
 /// @param image_store out; ended by free_image_store
-/// @return 0, or -1 with errno EINVAL (NULL), EILSEQ, EBUSY (another process owns the store), ENOENT (readonly, and there
+/// @return 0, or -1 with errno EINVAL (NULL, dir is empty), EILSEQ, EBUSY (another owner), ENOENT (readonly, and there
 /// is no directory), or what the system said
 ///
 /// Source: design documents of the image store, section 3.
@@ -68,7 +67,7 @@ pub unsafe extern "C" fn new_image_store(
 ) -> c_int {
     guard("new_image_store", || {
         // SAFETY: the caller's promise.
-        let dir = PathBuf::from(unsafe { arg::text(dir, "dir") }?);
+        let dir = unsafe { arg::path(dir, "dir") }?.to_owned();
         // SAFETY: the caller's promise.
         let image_store = unsafe { arg::out(image_store, "image_store") }?;
         let ownership = match (readonly, daemon) {

@@ -2,7 +2,6 @@
 //! `image_store_*`: the process-wide image store.
 
 use std::ffi::{c_char, c_int};
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -21,7 +20,7 @@ use crate::time::Timestamp;
 
 /// Opens the process-wide image store in `<storage_root>/<driver>-images` and loads all images.
 ///
-/// @param opts borrowed; only storage_root and driver_name are read, both must be given
+/// @param opts borrowed; only storage_root and driver_name are read, both must be given and not be empty
 /// @return 0, or -1 with errno EINVAL (NULL, unknown driver: the reference answers 0 and has no store), EEXIST (open
 /// already), EBUSY (another process owns the store), EILSEQ (a text is not UTF-8), or what the system said
 ///
@@ -36,12 +35,12 @@ pub unsafe extern "C" fn image_store_init(opts: *mut CStorageModuleInitOptions) 
             (&raw const (*opts).storage_root, &raw const (*opts).driver_name)
         };
         // SAFETY: as above.
-        let root = unsafe { arg::text(root.read(), "opts->storage_root") }?;
+        let root = unsafe { arg::path(root.read(), "opts->storage_root") }?;
         // SAFETY: as above.
         let driver = name_on_disk(unsafe { arg::text(driver.read(), "opts->driver_name") }?)?;
         IMAGES.open(|| {
             ImageStore::open(ImageStoreOptions {
-                dir: Path::new(root).join(format!("{driver}-images")),
+                dir: root.join(format!("{driver}-images")),
                 ownership: Ownership::Owner,
                 durability: Durability::Full,
                 default_host: host::default_registry_host(),

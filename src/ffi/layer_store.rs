@@ -3,7 +3,6 @@
 
 use std::ffi::{c_char, c_int};
 use std::io::Read;
-use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::ffi::global::LAYERS;
@@ -20,7 +19,7 @@ use crate::storage::{Durability, Limits, Ownership, Verdict};
 
 /// Opens the process-wide layer store: its driver, what a crash left, all records.
 ///
-/// @param conf borrowed; storage_root, storage_run_root and driver_name must be given
+/// @param conf borrowed; storage_root, storage_run_root and driver_name must be given and not be empty
 /// @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (open already), EBUSY (another process
 /// owns the store), EILSEQ (a text is not UTF-8), EOPNOTSUPP (the driver cannot work here), or what the system said
 ///
@@ -44,9 +43,9 @@ unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<LayerStoreOp
     // SAFETY: the caller's promise, for all that follow.
     let conf = unsafe { arg::required(conf, "conf") }?;
     // SAFETY: as above.
-    let root = unsafe { arg::text(conf.storage_root, "conf->storage_root") }?;
+    let root = unsafe { arg::path(conf.storage_root, "conf->storage_root") }?;
     // SAFETY: as above.
-    let run_root = unsafe { arg::text(conf.storage_run_root, "conf->storage_run_root") }?;
+    let run_root = unsafe { arg::path(conf.storage_run_root, "conf->storage_run_root") }?;
     // SAFETY: as above.
     let driver = unsafe { arg::text(conf.driver_name, "conf->driver_name") }?;
     let opts = conf.driver_opts.cast_const().cast();
@@ -57,8 +56,8 @@ unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<LayerStoreOp
         return Err(Error::new(crate::error::ErrorKind::Unsupported, "remote layers are not supported"));
     }
     Ok(LayerStoreOptions {
-        root: PathBuf::from(root),
-        run_root: PathBuf::from(run_root),
+        root: root.to_owned(),
+        run_root: run_root.to_owned(),
         driver: driver.to_owned(),
         driver_options,
         durability: Durability::Full,

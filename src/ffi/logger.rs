@@ -10,7 +10,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
 use crate::error::{Error, Result};
-use crate::ffi::guard::guard;
+use crate::ffi::guard::{guard, outermost};
 
 /// Level of isula_storage_set_log: nothing is logged.
 pub const ISULA_STORAGE_LOG_OFF: c_int = 0;
@@ -65,8 +65,10 @@ impl Log for Logger {
         match sink.callback {
             Some(callback) => {
                 let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
-                // SAFETY: the caller of `isula_storage_set_log` promises that the callback may be called with its userdata.
-                unsafe { callback(number(record.level()), text.as_ptr(), sink.userdata) }
+                outermost(|| {
+                    // SAFETY: the caller of `isula_storage_set_log` promises that it may be called with its userdata.
+                    unsafe { callback(number(record.level()), text.as_ptr(), sink.userdata) }
+                });
             }
             // Nothing is left to be done when even stderr fails.
             None => drop(writeln!(std::io::stderr(), "isula-storage: {text}")),
@@ -117,7 +119,7 @@ fn filter(level: c_int) -> Result<LevelFilter> {
 /// @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE; at the start it is ISULA_STORAGE_LOG_ERROR
 /// @return 0, or -1 with errno EINVAL (unknown level; nothing changes)
 ///
-/// The callback may call this library.
+/// The callback may call this library; of what happens in such a call it is not told.
 ///
 /// # Safety
 /// `callback` and `userdata` must be usable from any thread.

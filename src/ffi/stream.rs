@@ -8,9 +8,13 @@ use crate::error::{Error, Result};
 use crate::ffi::guard::{errno, set_errno};
 use crate::ffi::types::CIoReadWrapper;
 
+/// How often in a row EINTR makes the reader try again. A function that ends a stream with it would never be left.
+const MOST_INTERRUPTIONS: u32 = 100;
+
 /// A stream that a caller hands in.
 #[derive(Debug)]
 pub(crate) struct CallerStream {
+    interrupted: u32,
     context: *mut c_void,
     read: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> libc::ssize_t,
 }
@@ -27,7 +31,7 @@ impl CallerStream {
         // SAFETY: the caller's promise.
         let Some(wrapper) = (unsafe { wrapper.as_ref() }) else { return Ok(None) };
         let read = wrapper.read.ok_or_else(|| Error::invalid(format!("{name}->read is NULL")))?;
-        Ok(Some(CallerStream { context: wrapper.context, read }))
+        Ok(Some(CallerStream { interrupted: 0, context: wrapper.context, read }))
     }
 }
 
@@ -40,7 +44,10 @@ impl Read for CallerStream {
         // SAFETY: the promise given to `new`; the buffer is ours and of that length.
         let got = unsafe { (self.read)(self.context, buffer.as_mut_ptr().cast(), buffer.len()) };
         match usize::try_from(got) {
-            Ok(got) if got <= buffer.len() => Ok(got),
+            Ok(got) if got <= buffer.len() => {
+                self.interrupted = 0;
+                Ok(got)
+            }
             Ok(got) => Err(io::Error::other(format!(
                 "the caller's read function says {got} bytes, but only {} were asked for",
                 buffer.len()
@@ -48,6 +55,13 @@ impl Read for CallerStream {
             // A callback that sets no errno says nothing about why.
             Err(_) => Err(match errno() {
                 0 => io::Error::other("the caller's read function failed"),
+                libc::EINTR if self.interrupted == MOST_INTERRUPTIONS => io::Error::other(
+                    "the caller's read function says again and again that it was interrupted",
+                ),
+                libc::EINTR => {
+                    self.interrupted += 1;
+                    io::ErrorKind::Interrupted.into()
+                }
                 code => io::Error::from_raw_os_error(code),
             }),
         }
@@ -91,6 +105,28 @@ mod tests {
         assert_eq!(read(9).unwrap_err().raw_os_error(), None);
         assert_eq!(read(-1).unwrap_err().raw_os_error(), None);
         assert_eq!(read(-2).unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    }
+
+    unsafe extern "C" fn interrupted(context: *mut c_void, _: *mut c_void, _: usize) -> libc::ssize_t {
+        // SAFETY: the test below hands in a number.
+        let left = unsafe { &mut *context.cast::<u32>() };
+        if *left == 0 {
+            return 0;
+        }
+        *left -= 1;
+        set_errno(libc::EINTR);
+        -1
+    }
+
+    #[test]
+    fn interruptions_are_tried_again_but_not_for_ever() {
+        for (mut times, ends) in [(0, true), (100, true), (101, false), (u32::MAX, false)] {
+            let context = (&raw mut times).cast();
+            let wrapper = CIoReadWrapper { context, read: Some(interrupted), close: None, io_type: 0 };
+            // SAFETY: the wrapper lives until the end of the loop's body.
+            let mut stream = unsafe { CallerStream::new(&raw const wrapper, "content") }.unwrap().unwrap();
+            assert_eq!(io::copy(&mut stream, &mut io::sink()).is_ok(), ends);
+        }
     }
 
     #[test]
