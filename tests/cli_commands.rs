@@ -213,8 +213,65 @@ fn removal_by_a_digest_reference_of_an_image_with_several_names_is_refused() {
     assert_eq!(store.names()[0].1, ["a:1", "b:1"]);
 }
 
+/// `-o /dev/null` would have put a file where the device is.
 #[test]
-fn a_mounted_image_and_a_layer_that_others_stand_on_survive_a_removal() {
+fn export_writes_into_what_is_no_file() {
+    if !need_root() {
+        return;
+    }
+    let store = with_busybox();
+    let (pipe, link) = (store.home().join("pipe"), store.home().join("link"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink("pipe", &link).unwrap();
+    for output in [&pipe, &link] {
+        let copy = fs::File::create(store.home().join("copy")).unwrap();
+        let mut reader = Command::new("cat").arg(&pipe).stdout(copy).spawn().unwrap();
+        store.ok([Path::new("export"), Path::new(BUSYBOX), Path::new("-o"), output]);
+        assert!(reader.wait().unwrap().success());
+        assert_eq!(fs::metadata(store.home().join("copy")).unwrap().len(), 2_007_552);
+    }
+    let kind = |path: &Path| fs::symlink_metadata(path).unwrap().file_type();
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind(&pipe)) && kind(&link).is_symlink());
+}
+
+#[test]
+fn only_an_import_makes_a_store() {
+    let store = Store::in_memory();
+    for made in [false, true] {
+        if made {
+            fs::create_dir(store.root()).unwrap();
+        }
+        for command in ["images", "layers", "inspect x", "mount x", "umount x", "rmi x", "export x", "status"]
+        {
+            let (code, message) = store.fails(command.split(' '));
+            assert_eq!(code, 3, "{command}: {message}");
+            assert!(
+                message.contains("there is no storage") && message.contains("--root"),
+                "{command}: {message}"
+            );
+        }
+        assert_eq!(fs::exists(store.root()).unwrap(), made);
+    }
+    assert_eq!(fs::read_dir(store.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_mounted_image_is_not_removed() {
+    if !need_root() {
+        return;
+    }
+    let store = with_busybox();
+    let path = store.ok(["mount", "localhost/bb:v1"]);
+    let (code, message) = store.fails(["rmi", "localhost/bb:v1"]);
+    assert_eq!(code, 4, "{message}");
+    assert!(message.contains("is mounted: unmount it first"), "{message}");
+    assert!(Path::new(path.trim_end()).join("bin/busybox").exists());
+    store.ok(["umount", "localhost/bb:v1"]);
+    store.ok(["rmi", "localhost/bb:v1"]);
+}
+
+#[test]
+fn a_layer_that_others_stand_on_survives_a_removal() {
     if !need_root() {
         return;
     }

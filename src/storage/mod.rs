@@ -20,7 +20,7 @@ mod remove;
 mod status;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -101,10 +101,25 @@ pub struct Storage {
 }
 
 impl Storage {
+    /// Whether `root` has layers or images of this driver: whether opening it for writing would not make it one.
+    pub fn exists(root: &Path, driver: &str) -> Result<bool> {
+        let driver_dir = name_on_disk(driver)?;
+        for what in ["layers", "images"] {
+            let dir = root.join(format!("{driver_dir}-{what}"));
+            match std::fs::metadata(&dir) {
+                Ok(found) if found.is_dir() => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).during(|| format!("look at {}", dir.display())),
+            }
+        }
+        Ok(false)
+    }
+
     /// Opens the stores, layers first.
     pub fn open(options: StorageOptions) -> Result<Storage> {
         let driver_dir = name_on_disk(&options.driver)?;
-        if options.ownership == Ownership::ReadOnly && !options.root.is_dir() {
+        if options.ownership == Ownership::ReadOnly && !Storage::exists(&options.root, &options.driver)? {
             return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
         }
         let layers = Arc::new(LayerStore::open(LayerStoreOptions {

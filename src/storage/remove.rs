@@ -23,7 +23,7 @@ impl Storage {
     /// Removes a name, and the image with it when that was its last name or the image was named by its id: the record
     /// first, then its layers from the top down, as far as no other image, layer or hold uses them.
     ///
-    /// Errors: `NotFound`; `InUse` when a container was made from the image.
+    /// Errors: `NotFound`; `InUse` when a container was made from the image, or it is mounted.
     pub fn remove_image(&self, name: &str) -> Result<Removal> {
         let ties = self.ties.lock();
         let (image, by_id) = self.resolve_image(name)?;
@@ -55,8 +55,12 @@ impl Storage {
         Ok(Removal { image, untagged: record.names.clone(), deleted: true, layers })
     }
 
-    /// A container keeps its own layer on top of the image's.
+    /// A container keeps its own layer on top of the image's; whoever mounted the image looks at its top layer.
     fn refuse_if_in_use(&self, image: &ImageId, top: &LayerId) -> Result<()> {
+        let mounted = self.layers().find(top.as_str()).is_some_and(|layer| layer.mount_count > 0);
+        if mounted && self.images_with_top(top)?.iter().all(|id| id == image.as_str()) {
+            return Err(Error::new(ErrorKind::InUse, format!("image {image} is mounted: unmount it first")));
+        }
         let container = self
             .layers()
             .list()

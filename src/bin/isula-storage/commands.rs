@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! The commands: open the storage, ask it, print.
 
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
@@ -21,6 +22,7 @@ use crate::{print, self_help};
 
 type Outcome = Result<(), Failure>;
 
+const NO_STORE: &str = "There is no store: give its directory with --root, or import an image to make one.";
 const EXPORT_BUFFER: usize = 128 << 10;
 
 pub(crate) fn run(args: Args) -> Outcome {
@@ -36,6 +38,11 @@ pub(crate) fn run(args: Args) -> Outcome {
             Ownership::Owner
         }
     };
+    // Only an import makes a store: elsewhere a mistake in --root would leave one behind.
+    if !matches!(args.command, Command::Import { .. }) && !Storage::exists(&args.root, &args.driver)? {
+        let error = Error::not_found(format!("open {}: there is no storage", args.root.display()));
+        return Err(Failure::from(error).or_try(ErrorKind::NotFound, NO_STORE));
+    }
     let storage = Storage::open(StorageOptions {
         driver: args.driver.clone(),
         driver_options: args.storage_opts.clone(),
@@ -43,10 +50,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         default_host: Some(args.default_host.clone()).filter(|host| !host.is_empty()),
         ..StorageOptions::new(&args.root, &args.run_root)
     })
-    .map_err(|error| {
-        let hint = "There is no store: give its directory with --root, or import an image to make one.";
-        Failure::from(error).or_try(ErrorKind::NotFound, hint)
-    })?;
+    .map_err(|error| Failure::from(error).or_try(ErrorKind::NotFound, NO_STORE))?;
     let outcome = dispatch(&storage, &args);
     let closed = storage.close();
     outcome?;
@@ -323,6 +327,13 @@ fn export(storage: &Storage, args: &Args, layer: &str, output: &Path) -> Outcome
         return Ok(out.flush().during(|| "write to standard output")?);
     }
     let named = || format!("write {}", output.display());
+    // A device, a pipe or a link to one, such as /dev/null, is written to: a file must not take its place.
+    if fs::metadata(output).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let special = fs::File::options().write(true).open(output).during(named)?;
+        let mut out = BufWriter::with_capacity(EXPORT_BUFFER, special);
+        storage.export(layer, &mut out)?;
+        return Ok(out.flush().during(named)?);
+    }
     let dir = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Under its name only when it is whole and verified.
     let mut file =
