@@ -73,6 +73,7 @@ macro_rules! on_every_driver {
 on_every_driver! {
     a_layer_lives_from_create_to_remove
     a_chain_shows_whiteouts_opaque_directories_and_hard_links
+    a_layer_that_is_opaque_at_its_top_hides_all_below
     a_containers_layer_sees_what_is_below_and_keeps_its_changes
     mounting_twice_is_one_mount
     a_mounted_layer_is_unmounted_before_it_is_removed
@@ -155,6 +156,35 @@ fn a_chain_shows_whiteouts_opaque_directories_and_hard_links(bench: &Bench) {
     let root = driver.mount(&two, LayerKind::ReadOnly, None).unwrap();
     assert_eq!(names(&root), ["d/", "d/new", "d/newer", "d/two", "e/", "e/x", "hard", "soft"]);
     driver.unmount(&two).unwrap();
+}
+
+fn a_layer_that_is_opaque_at_its_top_hides_all_below(bench: &Bench) {
+    let driver = bench.open();
+    let (one, two, three, container) = (id("one"), id("two"), id("three"), id("container"));
+    image_layer(&*driver, &one, None, &base());
+    image_layer(
+        &*driver,
+        &two,
+        Some(&one),
+        &Tar::new().file(".wh..wh..opq", b"").file("new", b"new").finish(),
+    );
+    image_layer(&*driver, &three, Some(&two), &Tar::new().file("newer", b"newer").finish());
+    container_layer(&*driver, &container, Some(&three));
+    for (layer, parent) in
+        [(&one, None), (&two, Some(&one)), (&three, Some(&two)), (&container, Some(&three))]
+    {
+        driver.validate(layer, parent).unwrap();
+    }
+    for (layer, kind, shown) in [
+        (&two, LayerKind::ReadOnly, &["new"][..]),
+        (&three, LayerKind::ReadOnly, &["new", "newer"]),
+        (&container, LayerKind::ReadWrite, &["new", "newer"]),
+    ] {
+        let root = driver.mount(layer, kind, None).unwrap();
+        assert_eq!(names(&root), shown, "{layer}");
+        driver.unmount(layer).unwrap();
+    }
+    driver.validate(&two, Some(&one)).unwrap();
 }
 
 fn a_containers_layer_sees_what_is_below_and_keeps_its_changes(bench: &Bench) {

@@ -233,3 +233,30 @@ fn what_was_imported_is_found_after_opening_again_and_by_readers() {
     let storage = Storage::open(options(&root, Ownership::Owner)).unwrap();
     Scene { root, storage }.assert_whole();
 }
+
+#[test]
+fn layers_of_an_image_that_is_kept_but_not_listed_stay() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let two = [image(&["x"], &["below:1"]), image(&["x", "y"], &["above:1"])];
+    let path = scene.archive("two", &two);
+    scene.storage.import(&path, ImportOptions::default()).unwrap();
+    let aside = scene.storage.images().quarantine("below:1", "a test").unwrap();
+    // Whatever is left of it counts: without a record, its config.
+    let record = aside.path.join("images.json");
+    let text = fs::read(&record).unwrap();
+    fs::write(&record, "broken").unwrap();
+
+    let removal = scene.storage.remove_image("above:1").unwrap();
+    assert_eq!(removal.layers.len(), 1, "only the layer of the removed image");
+    assert_eq!(scene.layers().len(), 1);
+
+    fs::write(&record, text).unwrap();
+    scene.storage.images().restore(&aside).unwrap();
+    assert_eq!(scene.storage.images().names(&two[0].id()).unwrap(), ["below:1"]);
+    scene.assert_whole();
+    assert_eq!(scene.storage.remove_image("below:1").unwrap().layers.len(), 1);
+    assert_eq!(scene.layers(), []);
+}

@@ -55,11 +55,13 @@ mod load;
 mod names;
 mod open;
 mod summary;
+mod unlisted;
 
 #[cfg(test)]
 mod tests;
 
 pub use summary::ImageSummary;
+pub use unlisted::Unlisted;
 
 use change::Control;
 use generation::Generation;
@@ -343,6 +345,12 @@ impl ImageStore {
     /// What lies in quarantine.
     pub fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.state.quarantined()
+    }
+
+    /// Images that are kept, but not listed: put aside, or left where they are because they could not be loaded.
+    /// Whoever deletes layers keeps theirs: they may come back.
+    pub fn unlisted(&self) -> Result<Vec<Unlisted>> {
+        unlisted::unlisted(self)
     }
 
     /// Puts an image aside: it is no longer listed, its files are kept.

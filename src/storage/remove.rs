@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Removal of images and of the layers that nobody uses any more.
 
+use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
 
 use super::Storage;
+use super::import::layer_ids;
 
 /// What [`Storage::remove_image`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl Storage {
     /// Deletes a layer that no image, layer or hold uses; returns whether it did. Unknown is fine.
     pub fn delete_layer_if_unused(&self, id: &LayerId) -> Result<bool> {
         let _ties = self.ties.lock();
-        if !self.images_with_top(id)?.is_empty() {
+        if !self.images_with_top(id)?.is_empty() || self.may_come_back(id)? {
             return Ok(false);
         }
         match self.layers().delete_unheld(id) {
@@ -117,5 +119,18 @@ impl Storage {
             Err(error) if matches!(error.kind(), ErrorKind::InUse | ErrorKind::NotFound) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the layer is of an image that is kept but not listed.
+    fn may_come_back(&self, id: &LayerId) -> Result<bool> {
+        for image in self.images().unlisted()? {
+            let diff_ids: Vec<Digest> =
+                image.diff_ids.iter().filter_map(|text| Digest::parse(text).ok()).collect();
+            if image.layer.as_deref() == Some(id.as_str()) || layer_ids(&diff_ids).contains(id) {
+                log::info!("layer {id} is kept for image {}, which is not listed", image.id);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

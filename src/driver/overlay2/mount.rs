@@ -11,7 +11,8 @@ use crate::sys::fs::{Dir, filesystem_name};
 use crate::sys::mount::{self, MountMethod};
 
 use super::Overlay;
-use super::layout::{DIFF, EMPTY, LinkName, MERGED, WORK};
+use super::layout::{DIFF, EMPTY, LinkName, MERGED, PRIVATE_MODE, WORK};
+use super::repair::hides_all_below;
 
 /// Most mounts stacked on one directory that are taken away at once.
 const MAX_STACKED: usize = 64;
@@ -68,7 +69,13 @@ impl Overlay {
                 work = Some(own.join(WORK));
             }
             // With `empty` below, a base layer has the two lower directories that the kernel asks for.
-            LayerKind::ReadOnly => lowers.insert(0, own.join(DIFF)),
+            LayerKind::ReadOnly => {
+                if hides_all_below(layer)? {
+                    layer.ensure_dir(EMPTY, PRIVATE_MODE)?;
+                    lowers = vec![own.join(EMPTY)];
+                }
+                lowers.insert(0, own.join(DIFF));
+            }
         }
         Ok(mount::Overlay {
             home: self.home.dir(),

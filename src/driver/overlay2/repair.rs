@@ -4,13 +4,18 @@
 //! Nothing is ever deleted here but a name in `l/` that resolves to nothing.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::sys::fs::{Dir, FileKind};
+use crate::sys::xattr;
 
 use super::Overlay;
 use super::layout::{self, DIFF, EMPTY, LINK, LOWER, LinkName, MERGED, WORK};
+
+/// Mark of an opaque directory, as overlays and `archive` write it.
+const OPAQUE: &str = "trusted.overlay.opaque";
 
 impl Overlay {
     pub(super) fn exists(&self, id: &LayerId) -> Result<bool> {
@@ -44,7 +49,9 @@ impl Overlay {
         let layer = self.layer(parent).map_err(|error| error.context("parent layer"))?;
         let context = |error: Error| error.context(format!("parent layer {parent}"));
         let mut lowers = vec![self.ensure_link(parent, &layer).map_err(context)?];
-        lowers.extend(read_lower(&layer).map_err(context)?.unwrap_or_default());
+        if !hides_all_below(&layer).map_err(context)? {
+            lowers.extend(read_lower(&layer).map_err(context)?.unwrap_or_default());
+        }
         Ok(lowers)
     }
 
@@ -263,6 +270,18 @@ fn read_link_name(layer: &Dir) -> Result<Option<LinkName>> {
     match layer.read(LINK, layout::MAX_FILE) {
         Ok(content) => Ok(std::str::from_utf8(&content).ok().and_then(LinkName::parse)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::LimitExceeded) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a layer's own content is opaque at its root. The kernel ignores the mark there, so that the layers below have
+/// to be left out of the mount.
+pub(super) fn hides_all_below(layer: &Dir) -> Result<bool> {
+    let diff = layer.open_dir(DIFF)?;
+    match xattr::get(diff.as_fd(), OPAQUE.as_ref()) {
+        Ok(value) => Ok(value.as_deref() == Some(b"y")),
+        // No such attributes here, or not for us: then there is no mark either.
+        Err(error) if matches!(error.kind(), ErrorKind::Os(libc::EOPNOTSUPP | libc::EPERM)) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -36,6 +36,7 @@ use crate::spec::platform::Platform;
 
 use super::Storage;
 use plan::PlannedImage;
+pub(in crate::storage) use plan::layer_ids;
 use source::Source;
 
 /// How far an import is.

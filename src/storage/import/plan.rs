@@ -40,7 +40,7 @@ pub(super) struct PlannedLayer {
 /// Ids of the layers as iSulad makes them: of the base layer its diff ID, of each other layer the digest of
 /// `<id of the layer below>+<diff ID>`, both in hex without `sha256:`. (Not the chain IDs of the OCI specification, which
 /// join whole digests with a blank.)
-pub(super) fn layer_ids(diff_ids: &[Digest]) -> Vec<LayerId> {
+pub(in crate::storage) fn layer_ids(diff_ids: &[Digest]) -> Vec<LayerId> {
     let mut below: Option<Digest> = None;
     diff_ids
         .iter()

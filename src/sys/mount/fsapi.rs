@@ -34,6 +34,8 @@ pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> 
         ));
     }
     let mut context = Context::open()?;
+    // The device that mount tables show; without it they say `none`, where the reference's mounts say `overlay`.
+    context.set_string("source", "overlay".as_ref())?;
     for lower in &overlay.lowers {
         context.set_directory("lowerdir+", overlay.home, lower, Links::Follow)?;
     }
