@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "../fuzz/bodies.rs"]
+mod bodies;
+
 use std::path::Path;
 
 use isula_storage::archive::fuzzing;
@@ -18,6 +21,9 @@ fn target(name: &str) -> fn(&[u8]) {
         },
         "tar_split" => fuzzing::tar_split,
         "decompression" => fuzzing::decompression,
+        "records" => bodies::records,
+        "references" => bodies::references,
+        "documents" => bodies::documents,
         other => panic!("the fuzz target {other} is not replayed"),
     }
 }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What the targets for records, references and documents do with an input. Also replayed by `tests/fuzz_corpus.rs`.
+
+use isula_storage::digest::Digest;
+use isula_storage::id::{ImageId, LayerId};
+use isula_storage::record::image::ImageRecord;
+use isula_storage::record::layer::LayerRecord;
+use isula_storage::record::mount_point::MountPointRecord;
+use isula_storage::reference;
+use isula_storage::spec::config::ImageConfig;
+use isula_storage::spec::docker_archive;
+use isula_storage::spec::docker_config::DockerConfig;
+use isula_storage::spec::manifest::{Index, Manifest};
+use isula_storage::spec::oci_layout;
+use isula_storage::spec::schema1::Schema1;
+use isula_storage::time::Timestamp;
+use isula_storage::units::Bytes;
+
+/// What is read as a record can be written, and what is written is read as the same record.
+pub(crate) fn records(input: &[u8]) {
+    if let Ok(record) = ImageRecord::parse(input) {
+        let text = record.to_json().expect("a record that was read can be written");
+        assert_eq!(ImageRecord::parse(&text).expect("what was written can be read"), record);
+    }
+    if let Ok(record) = LayerRecord::parse(input) {
+        let text = record.to_json().expect("a record that was read can be written");
+        assert_eq!(LayerRecord::parse(&text).expect("what was written can be read"), record);
+    }
+    if let Ok(record) = MountPointRecord::parse(input) {
+        let text = record.to_json().expect("a record that was read can be written");
+        assert_eq!(MountPointRecord::parse(&text).expect("what was written can be read"), record);
+    }
+}
+
+/// Names, ids, digests, times and sizes: positions are in the text, what is valid stays so when it is made again.
+pub(crate) fn references(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    for host in [None, Some("docker.io"), Some("")] {
+        if let Ok(name) = reference::normalize(text, host) {
+            assert!(name.len() <= text.len() + ":latest".len());
+        }
+        assert!(text.ends_with(reference::strip_host(text, host)));
+        drop(reference::parse_digest(text, host));
+    }
+    if let Ok(tagged) = reference::default_tag(text) {
+        assert_eq!(reference::default_tag(&tagged).expect("a tagged name stays"), tagged);
+    }
+    for (position, mark) in [(reference::tag_position(text), ':'), (reference::digest_position(text), '@')] {
+        assert!(position.is_none_or(|at| text[at..].starts_with(mark)));
+    }
+    assert!(text.starts_with(reference::without_tag(text)));
+    if reference::is_valid_name(text) {
+        assert!(text.len() <= 255 && text.is_ascii());
+    }
+    reference::is_digest_name(text);
+    assert!(!reference::big_data_file_name(text).contains('\0') || text.contains('\0'));
+    reference::parse_user_group(text);
+    reference::parse_integer(text);
+    if let Ok(digest) = Digest::parse(text) {
+        assert_eq!(digest.to_string(), text);
+    }
+    for valid in [LayerId::new(text).is_ok(), ImageId::new(text).is_ok()] {
+        assert!(!valid || (!text.contains('/') && !text.starts_with('.') && (1..=255).contains(&text.len())));
+    }
+    if let Ok(time) = Timestamp::parse(text)
+        && let Some(utc) = time.to_utc_text()
+    {
+        // The epoch has two spellings, and years at the edge may leave the range by their offset.
+        assert!(Timestamp::parse(&utc).map_or(true, |again| again == time));
+    }
+    if let Ok(size) = Bytes::parse(text) {
+        assert!(i64::try_from(size.0).is_ok());
+    }
+}
+
+/// Documents of others.
+pub(crate) fn documents(input: &[u8]) {
+    drop(ImageConfig::parse(input));
+    drop(Index::parse(input));
+    if let Ok(manifest) = Manifest::parse(input) {
+        drop(oci_layout::check_types(&manifest));
+    }
+    if let Ok(config) = DockerConfig::parse(input) {
+        let text = config.to_text();
+        assert_eq!(
+            DockerConfig::parse(text.as_bytes()).expect("what was written can be read").to_text(),
+            text
+        );
+    }
+    if let Ok(manifest) = Schema1::parse(input)
+        && let Ok(layers) = manifest.layers()
+    {
+        let diff_ids = vec![None; layers.len()];
+        drop(manifest.to_config(&layers, &diff_ids));
+    }
+    drop(docker_archive::parse_manifest(input));
+    drop(oci_layout::check_layout(input));
+}
