@@ -143,9 +143,13 @@ impl<I: Input, W: Write> Pass<'_, I, W> {
     }
 }
 
-/// The name of an entry with a slash at its end if and only if it is a directory, as nearly all have it.
+/// The name of an entry with a slash at its end if and only if it is a directory, as nearly all have it; the root stays as it is.
 fn telling_name(entry: &Entry) -> Cow<'_, [u8]> {
     let mut name = entry.name.as_slice();
+    // The root of the layer, whichever way it is spelt, can be nothing else.
+    if name.split(|byte| *byte == b'/').all(|component| matches!(component, b"" | b".")) {
+        return Cow::Borrowed(name);
+    }
     match (entry.kind == Kind::Directory, name.ends_with(b"/")) {
         (true, false) => Cow::Owned([name, b"/"].concat()),
         (false, true) => {
