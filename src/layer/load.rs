@@ -192,10 +192,19 @@ pub(super) fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId
 
 /// What is unfinished goes, children before parents, but never from under a complete layer.
 fn judge_incomplete(incomplete: Vec<Found>, complete: &[Found], loaded: &mut Loaded) {
-    let parents: HashSet<&str> =
-        complete.iter().filter_map(|found| found.parent.as_ref().map(LayerId::as_str)).collect();
-    let (kept, removed): (Vec<_>, Vec<_>) =
-        incomplete.into_iter().partition(|found| parents.contains(found.id.as_str()));
+    let mut parents: HashSet<LayerId> = complete.iter().filter_map(|found| found.parent.clone()).collect();
+    let (mut kept, mut removed) = (Vec::new(), incomplete);
+    loop {
+        let (used, unused): (Vec<_>, Vec<_>) =
+            removed.into_iter().partition(|found| parents.contains(&found.id));
+        removed = unused;
+        if used.is_empty() {
+            break;
+        }
+        // What a layer stands on that is kept is kept, too.
+        parents.extend(used.iter().filter_map(|found| found.parent.clone()));
+        kept.extend(used);
+    }
     for found in kept {
         let reason = "its record says that it is incomplete, but complete layers stand on it";
         loaded.problems.push(problem(&found.id, reason));

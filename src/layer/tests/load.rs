@@ -98,6 +98,21 @@ fn an_incomplete_layer_below_complete_ones_is_left_alone_until_it_is_made_again(
 }
 
 #[test]
+fn incomplete_layers_below_one_that_is_left_alone_are_left_alone_too() {
+    let place = Place::new();
+    let [base, top, layer] = three(&place);
+    let below = format!(", \"parent\": \"{base}\", \"incompelte\": true");
+    place.put(&place.record_dir(&base).join("layer.json"), &record(&base, ", \"incompelte\": true"));
+    place.put(&place.record_dir(&top).join("layer.json"), &record(&top, &below));
+    let store = place.open();
+    assert_eq!(ids(&store), [layer]);
+    for id in [&base, &top] {
+        assert!(place.data_dir(id).join("content").exists(), "{id}");
+    }
+    assert_eq!(store.problems().len(), 3, "{:?}", store.problems());
+}
+
+#[test]
 fn what_does_not_parse_or_contradicts_its_place_is_put_aside_and_the_rest_works() {
     let other = id(77);
     let table = [
