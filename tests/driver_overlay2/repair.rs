@@ -50,6 +50,35 @@ fn link_of(home: &Path, layer: &str) -> PathBuf {
 }
 
 #[test]
+fn many_that_miss_one_link_at_once_all_find_it_again() {
+    if !need_root() {
+        return;
+    }
+    let root = TestRoot::in_memory("links");
+    let driver = open(root.path());
+    let [one, two, _] = three_layers(&*driver);
+    let layers: Vec<_> = (0..8).map(|number| id(&format!("container{number}"))).collect();
+    for layer in &layers {
+        container_layer(&*driver, layer, Some(&two));
+    }
+    let home = root.join("overlay");
+    for _ in 0..20 {
+        for lost in [&one, &two] {
+            std::fs::remove_file(link_of(&home, lost.as_str())).unwrap();
+        }
+        let start = std::sync::Barrier::new(layers.len());
+        std::thread::scope(|scope| {
+            for layer in &layers {
+                scope.spawn(|| {
+                    start.wait();
+                    shows_all_three(&*driver, layer);
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn what_can_be_derived_is_made_again() {
     if !need_root() {
         return;

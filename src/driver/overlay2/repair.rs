@@ -115,9 +115,22 @@ impl Overlay {
         }
         log::warn!("layer {id}: lost link {link} is made again");
         self.links.remove_file(link.as_str())?;
-        self.links.symlink(&layout::link_target(id), link.as_str())?;
+        self.make_link(id, &link)?;
         self.home.flush(&self.links)?;
         Ok(link)
+    }
+
+    /// Makes a short name again. Another thread may just have done so: several layers can have lost the same base.
+    fn make_link(&self, id: &LayerId, link: &LinkName) -> Result<()> {
+        match self.links.symlink(&layout::link_target(id), link.as_str()) {
+            Err(error)
+                if error.kind() == ErrorKind::AlreadyExists
+                    && self.link_owner(link)?.as_ref() == Some(id) =>
+            {
+                Ok(())
+            }
+            made => made,
+        }
     }
 
     /// The short name of a layer by its own file, or else by looking through all names.
@@ -152,7 +165,7 @@ impl Overlay {
             let Some(link) = read_link_name(&layer)? else { continue };
             if self.links.stat(link.as_str())?.is_none() {
                 log::warn!("layer {id}: lost link {link} is made again");
-                self.links.symlink(&layout::link_target(&id), link.as_str())?;
+                self.make_link(&id, &link)?;
             }
         }
         self.home.flush(&self.links)
@@ -161,7 +174,8 @@ impl Overlay {
     pub(super) fn ensure_own_dirs(&self, layer: &Dir) -> Result<()> {
         for name in [WORK, MERGED] {
             if layer.stat(name)?.is_none() && !self.home.is_read_only() {
-                self.shift_owner(&layer.create_dir(name, layout::PRIVATE_MODE)?)?;
+                // Another thread may have made it meanwhile.
+                self.shift_owner(&layer.ensure_dir(name, layout::PRIVATE_MODE)?)?;
                 self.home.flush(layer)?;
             }
         }
@@ -170,7 +184,7 @@ impl Overlay {
 
     pub(super) fn ensure_empty(&self, layer: &Dir) -> Result<()> {
         if layer.stat(EMPTY)?.is_none() && !self.home.is_read_only() {
-            layer.create_dir(EMPTY, layout::PRIVATE_MODE)?;
+            layer.ensure_dir(EMPTY, layout::PRIVATE_MODE)?;
             self.home.flush(layer)?;
         }
         Ok(())
