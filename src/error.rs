@@ -127,6 +127,12 @@ impl Error {
         self.kind.errno()
     }
 
+    /// Whether there was no room on the disk. What is for convenience only must not fail for that: on a full disk people
+    /// open a store to delete something.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self.kind, ErrorKind::Os(libc::ENOSPC | libc::EDQUOT))
+    }
+
     /// The same error with what was being done put in front; the kind stays.
     #[must_use]
     pub fn context(self, message: impl Into<String>) -> Self {

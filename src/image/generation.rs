@@ -33,11 +33,11 @@ impl Generation {
     /// The counter of an owner: a new file with a new number, which is returned.
     pub(super) fn own(state: Dir) -> Result<(Self, u64)> {
         let number = settled(read(&state)?);
-        // The name of a temporary file of `persist`, so that its sweep finds it after a crash.
-        let temporary = format!(".tmp-{NAME}-{}", random_hex(10)?);
-        let file = state.create_file(&temporary, MODE)?;
-        file.write_all_at(text(number).as_bytes(), 0).during(|| "write the generation of the store")?;
-        state.rename(&temporary, &state, NAME)?;
+        let file = match new_file(&state, number) {
+            // On a full disk the file that is there has its block. A reader may see it half-written at worst.
+            Err(error) if error.is_no_space() => write_in_place(&state, number).map_err(|_| error)?,
+            made => made?,
+        };
         Ok((Generation { state, owned: Some(file) }, number))
     }
 
@@ -62,16 +62,43 @@ impl Generation {
     }
 
     fn write(&self, number: &mut u64, new: u64) -> Result<()> {
-        let text = text(new);
         match &self.owned {
-            Some(file) => {
-                file.write_all_at(text.as_bytes(), 0).during(|| "write the generation of the store")?;
+            Some(file) => write_to(file, new)?,
+            None => {
+                match persist::replace_file(&self.state, NAME, text(new).as_bytes(), MODE, Durability::None) {
+                    Err(error) if error.is_no_space() => {
+                        write_in_place(&self.state, new).map_err(|_| error)?;
+                    }
+                    replaced => replaced?,
+                }
             }
-            None => persist::replace_file(&self.state, NAME, text.as_bytes(), MODE, Durability::None)?,
         }
         *number = new;
         Ok(())
     }
+}
+
+fn new_file(state: &Dir, number: u64) -> Result<File> {
+    // The name of a temporary file of `persist`, so that its sweep finds it after a crash.
+    let temporary = format!(".tmp-{NAME}-{}", random_hex(10)?);
+    let file = state.create_file(&temporary, MODE)?;
+    let made = write_to(&file, number).and_then(|()| state.rename(&temporary, state, NAME));
+    if made.is_err()
+        && let Err(error) = state.remove_file(&temporary)
+    {
+        log::warn!("{}", error.report());
+    }
+    made.map(|()| file)
+}
+
+fn write_in_place(state: &Dir, number: u64) -> Result<File> {
+    let file = state.open_file_in_place(NAME)?;
+    write_to(&file, number)?;
+    Ok(file)
+}
+
+fn write_to(file: &File, number: u64) -> Result<()> {
+    file.write_all_at(text(number).as_bytes(), 0).during(|| "write the generation of the store")
 }
 
 /// Whether a change is going on, or was interrupted.

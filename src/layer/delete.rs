@@ -109,10 +109,7 @@ impl LayerStore {
             Err(error) => {
                 // It may be there or not: make sure that it is not.
                 self.unmark(entry, true);
-                match error.kind() {
-                    ErrorKind::Os(libc::ENOSPC | libc::EDQUOT) => Ok(false),
-                    _ => Err(error),
-                }
+                if error.is_no_space() { Ok(false) } else { Err(error) }
             }
         }
     }

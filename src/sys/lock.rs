@@ -76,6 +76,16 @@ impl FileLock {
     }
 }
 
+impl FileLock {
+    fn write_owner(&self) -> Result<()> {
+        let text = format!("{}\n", std::process::id());
+        // Written over the old text before it is cut, so that the file always names somebody.
+        self.file.write_all_at(text.as_bytes(), 0).during(|| "write the process id")?;
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.file.set_len(length).during(|| "write the process id")
+    }
+}
+
 impl Drop for FileLock {
     fn drop(&mut self) {
         // An empty file tells others not to blame a former owner.
@@ -131,11 +141,12 @@ fn try_once(dir: &Dir, name: &str) -> Result<Attempt> {
             Err(error) => return Err(error).during(|| "look at the lock file"),
         }
         let lock = FileLock { file };
-        let text = format!("{}\n", std::process::id());
-        // Written over the old text before it is cut, so that the file always names somebody.
-        lock.file.write_all_at(text.as_bytes(), 0).during(|| "write the process id")?;
-        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        lock.file.set_len(length).during(|| "write the process id")?;
+        match lock.write_owner() {
+            Ok(()) => {}
+            // The text is for people only, and somebody has to be able to open a store on a full disk to delete from it.
+            Err(error) if error.is_no_space() => log::warn!("{}", error.report()),
+            Err(error) => return Err(error),
+        }
         return Ok(Attempt::Taken(lock));
     }
 }

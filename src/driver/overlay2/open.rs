@@ -68,7 +68,11 @@ impl Overlay {
         };
         overlay.shift_owner(overlay.home.dir())?;
         overlay.shift_owner(&overlay.links)?;
-        overlay.try_out()?;
+        match overlay.try_out() {
+            // What was found out when there was room still holds, and whoever opens a full store wants to delete.
+            Err(error) if error.is_no_space() => log::warn!("try out the file system: {}", error.report()),
+            tried => tried?,
+        }
         overlay.sweep_links()?;
         Ok(overlay)
     }

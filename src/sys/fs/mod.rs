@@ -225,7 +225,15 @@ impl Dir {
 
     /// Opens a regular file for reading, never following a symbolic link.
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
-        let name = component(name.as_ref())?;
+        self.open_regular(component(name.as_ref())?, OFlags::RDONLY)
+    }
+
+    /// The same for writing over what is in it. Not for what must be whole after a crash.
+    pub fn open_file_in_place(&self, name: impl AsRef<OsStr>) -> Result<File> {
+        self.open_regular(component(name.as_ref())?, OFlags::RDWR)
+    }
+
+    fn open_regular(&self, name: &OsStr, access: OFlags) -> Result<File> {
         let irregular = |kind: FileKind| {
             let what = match kind {
                 FileKind::Dir => "a directory",
@@ -239,7 +247,7 @@ impl Dir {
             Some(stat) if stat.kind != FileKind::File => return Err(irregular(stat.kind)),
             Some(_) | None => {}
         }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = open_at(self.as_fd(), name, flags, Mode::empty()).during(|| self.doing("open", name))?;
         let stat = rustix::fs::fstat(&fd).during(|| self.doing("look at", name))?;
         match at::kind_of(FileType::from_raw_mode(stat.st_mode)) {
