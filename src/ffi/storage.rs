@@ -20,6 +20,9 @@ use crate::image::{LayerCandidate, LayerLookup};
 /// @return freed with free_layer_list; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (the layer
 /// store is not open), ENOMEM
 ///
+/// The image store asks for the layers of images of schema 1 through this name and free_layer_list: a program that is
+/// linked with the shared library may define its own two, and they are used.
+///
 /// # Safety
 /// `digest` must be NULL or a string.
 #[unsafe(no_mangle)]
