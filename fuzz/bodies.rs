@@ -50,7 +50,8 @@ pub(crate) fn references(input: &[u8]) {
     }
     assert!(text.starts_with(reference::without_tag(text)));
     if reference::is_valid_name(text) {
-        assert!(text.len() <= 255 && text.is_ascii());
+        // What follows 32 characters of a digest is not looked at, as in the reference.
+        assert!(text.len() <= 255);
     }
     reference::is_digest_name(text);
     assert!(!reference::big_data_file_name(text).contains('\0') || text.contains('\0'));
