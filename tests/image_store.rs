@@ -546,7 +546,8 @@ fn threads_may_do_everything_at_once() {
                     // All threads fight for this one.
                     store.add_name(&image.id, "shared:1").unwrap();
                     store.set_size(&image.id, round as u64 + 1).unwrap();
-                    assert!(store.exists("shared:1"));
+                    // Another thread may have taken the name and deleted the image with it: no answer is wrong.
+                    store.exists("shared:1");
                     if round % 2 == 0 {
                         assert!(store.delete(&image.id).unwrap());
                     }
