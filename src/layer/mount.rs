@@ -84,11 +84,22 @@ impl LayerStore {
             Err(error) if may_be_repaired(error.kind()) && !self.disk.is_read_only() => error,
             done => return done,
         };
-        match self.repair_chain(entry) {
-            Ok(()) => action(),
-            Err(why) if why.kind() == ErrorKind::Corrupt => Err(why),
-            Err(_) => Err(error),
+        if self.is_listed(entry) {
+            let done = match self.repair_chain(entry) {
+                Ok(()) => action(),
+                Err(why) if why.kind() == ErrorKind::Corrupt => Err(why),
+                Err(_) => Err(error),
+            };
+            if done.is_ok() || self.is_listed(entry) {
+                return done;
+            }
         }
+        Err(self.unknown(entry.id().as_str()))
+    }
+
+    /// Whether this is still the layer of its id: it may have been deleted meanwhile, and made again on another parent.
+    fn is_listed(&self, entry: &Entry) -> bool {
+        self.registry.by_id(entry.id()).is_some_and(|listed| std::ptr::eq(listed.as_ref(), entry))
     }
 
     fn repair_chain(&self, entry: &Entry) -> Result<()> {

@@ -14,6 +14,21 @@ fn count(store: &LayerStore, id: &LayerId) -> i32 {
 }
 
 #[test]
+fn a_layer_that_was_deleted_meanwhile_is_not_repaired_by_what_it_was() {
+    let place = Place::new();
+    let store = place.open();
+    add_image(&store, 1, None);
+    add_container(&store, 2, 1);
+    let old = store.registry.by_id(&id(2)).unwrap();
+    store.delete(id(2).as_str()).unwrap();
+    store.create(&id(2), &CreateLayer { writable: true, ..CreateLayer::default() }, None).unwrap();
+    place.world.take_trace();
+    let failed: Result<()> = store.repairing(&old, || Err(Error::corrupt("its data are gone")));
+    assert_eq!(kind(failed), ErrorKind::NotFound);
+    assert_eq!(place.world.take_trace(), Vec::<String>::new());
+}
+
+#[test]
 fn mounts_are_counted_and_recorded_as_the_reference_does() {
     let place = Place::new();
     let store = place.open();
