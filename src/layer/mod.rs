@@ -91,8 +91,8 @@ impl LayerStore {
     ///
     /// An id that exists, as id or as name, gains a hold reference; then `content` is not read and nothing is compared.
     /// Errors: `NotFound` when the parent is not in the store, `AlreadyExists` when a name is taken, `InvalidArgument`
-    /// for a malformed digest, `DigestMismatch` when the archive is not what was promised, or what the driver said.
-    /// Nothing of the layer remains after an error.
+    /// for a malformed digest, `InUse` when `content` itself asks for the layer it is for, `DigestMismatch` when the
+    /// archive is not what was promised, or what the driver said. Nothing of the layer remains after an error.
     pub fn create(
         &self,
         id: &LayerId,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
 
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
@@ -44,10 +45,10 @@ struct Ledger {
     latched: Option<String>,
     /// Calls that may be using disk or driver.
     active: usize,
-    /// Ids being created or deleted.
-    busy: HashSet<LayerId>,
-    /// Names of layers being created.
-    claimed_names: HashSet<String>,
+    /// Ids being created or deleted, and by whom.
+    busy: HashMap<LayerId, ThreadId>,
+    /// Names of layers being created, and by whom.
+    claimed_names: HashMap<String, ThreadId>,
     /// How many layers, listed or being created, stand on a layer.
     children: HashMap<LayerId, usize>,
 }
@@ -153,22 +154,24 @@ impl Registry {
             ledger.changeable()?;
             let existing = self.index.read().find(id.as_str()).cloned();
             let wait = match existing {
-                Some(existing) if !ledger.busy.contains(existing.id()) => {
+                Some(existing) if !ledger.busy.contains_key(existing.id()) => {
                     existing.add_holds(1);
                     return Ok(Claim::Existing(existing.id().clone()));
                 }
                 Some(_) => true,
-                None => ledger.busy.contains(id) || ledger.claimed_names.contains(id.as_str()),
+                None => ledger.is_in_the_making(id.as_str()),
             };
             if !wait {
                 break;
             }
+            ledger.refuse_own(id.as_str())?;
             self.released.wait(&mut ledger);
         }
         self.check_parent(&ledger, layer)?;
         self.check_names(&ledger, layer)?;
-        ledger.busy.insert(id.clone());
-        ledger.claimed_names.extend(layer.names.iter().cloned());
+        let me = thread::current().id();
+        ledger.busy.insert(id.clone(), me);
+        ledger.claimed_names.extend(layer.names.iter().map(|name| (name.clone(), me)));
         if let Some(parent) = &layer.parent {
             *ledger.children.entry(parent.clone()).or_insert(0) += 1;
         }
@@ -183,7 +186,7 @@ impl Registry {
 
     fn check_parent(&self, ledger: &Ledger, layer: &CreateLayer) -> Result<()> {
         let Some(parent) = &layer.parent else { return Ok(()) };
-        if self.index.read().by_id.contains_key(parent) && !ledger.busy.contains(parent) {
+        if self.index.read().by_id.contains_key(parent) && !ledger.busy.contains_key(parent) {
             return Ok(());
         }
         Err(Error::not_found(format!("parent layer {parent}: no such layer")))
@@ -193,7 +196,10 @@ impl Registry {
         let index = self.index.read();
         let mut seen = HashSet::new();
         for name in &layer.names {
-            if index.by_name.contains_key(name) || ledger.claimed_names.contains(name) || !seen.insert(name) {
+            if index.by_name.contains_key(name)
+                || ledger.claimed_names.contains_key(name)
+                || !seen.insert(name)
+            {
                 let message = format!("layer name {name:?} is in use");
                 return Err(Error::new(ErrorKind::AlreadyExists, message));
             }
@@ -206,7 +212,7 @@ impl Registry {
         let mut ledger = self.ledger.lock();
         loop {
             let Some(entry) = self.by_id(id) else { return false };
-            if !ledger.busy.contains(id) {
+            if !ledger.busy.contains_key(id) {
                 entry.add_holds(1);
                 return true;
             }
@@ -231,19 +237,20 @@ impl Registry {
             ledger.changeable()?;
             let found = self.index.read().find(id_or_name).cloned();
             match found {
-                Some(entry) if !ledger.busy.contains(entry.id()) => {
+                Some(entry) if !ledger.busy.contains_key(entry.id()) => {
                     if let Some(count) = ledger.children.get(entry.id()) {
                         let message = format!("layer {}: {count} other layers stand on it", entry.id());
                         return Err(Error::new(ErrorKind::InUse, message));
                     }
                     allowed(&entry)?;
-                    ledger.busy.insert(entry.id().clone());
+                    ledger.busy.insert(entry.id().clone(), thread::current().id());
                     return Ok(Some(Removal { registry: self, entry }));
                 }
-                None if !ledger.busy.contains(id_or_name) && !ledger.claimed_names.contains(id_or_name) => {
-                    return Ok(None);
+                None if !ledger.is_in_the_making(id_or_name) => return Ok(None),
+                _ => {
+                    ledger.refuse_own(id_or_name)?;
+                    self.released.wait(&mut ledger);
                 }
-                _ => self.released.wait(&mut ledger),
             }
         }
     }
@@ -292,6 +299,23 @@ impl Ledger {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether a layer of this id or name is being created or deleted.
+    fn is_in_the_making(&self, id_or_name: &str) -> bool {
+        self.busy.contains_key(id_or_name) || self.claimed_names.contains_key(id_or_name)
+    }
+
+    /// A function that reads an archive may call the store; waiting for the creation that called it would never end.
+    fn refuse_own(&self, id_or_name: &str) -> Result<()> {
+        let me = Some(thread::current().id());
+        let owners = [self.busy.get(id_or_name), self.claimed_names.get(id_or_name)];
+        if owners.iter().any(|owner| owner.copied() == me) {
+            let message =
+                format!("layer {id_or_name} is being created by the call that this one is made from");
+            return Err(Error::new(ErrorKind::InUse, message));
+        }
+        Ok(())
     }
 
     fn drop_child(&mut self, parent: Option<&LayerId>) {

@@ -82,6 +82,33 @@ fn names_of_a_layer_being_created_are_taken() {
     assert_eq!(store.find("n").unwrap().id, id(1));
 }
 
+/// An archive whose reader asks the store for the very layer that it is for.
+struct Selfish<'a>(&'a LayerStore, Vec<ErrorKind>);
+
+impl Read for Selfish<'_> {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        let Selfish(store, seen) = self;
+        for name in ["name", id(1).as_str()] {
+            seen.push(kind(store.delete(name)));
+            let created = store.create(&LayerId::new(name).unwrap(), &CreateLayer::default(), None);
+            seen.push(kind(created));
+        }
+        Ok(0)
+    }
+}
+
+#[test]
+fn a_creation_that_waits_for_itself_is_refused() {
+    let place = Place::new();
+    let store = place.open();
+    let mut archive = Selfish(&store, Vec::new());
+    let layer = CreateLayer { names: vec!["name".into()], ..CreateLayer::default() };
+    store.create(&id(1), &layer, Some(&mut archive)).unwrap();
+    assert_eq!(archive.1[..4], [ErrorKind::InUse; 4]);
+    store.delete("name").unwrap();
+    assert!(ids(&store).is_empty());
+}
+
 #[test]
 fn two_creations_of_one_id_coalesce() {
     let place = Place::new();
