@@ -9,6 +9,7 @@
 //! | a record that the system fails to read | left, reported: it may be readable tomorrow |
 //! | an image layer without data | left, not listed, reported: the disk with the data may be missing |
 //! | an image layer without tar-split, a layer whose parent has no record, a container's layer without data | listed, reported |
+//! | layers that stand on each other in a circle, and what stands on them | listed, reported |
 //! | a name that two layers claim | the later layer loses it in memory; reported |
 //! | any name that is not 64 lower-case hex digits, or not a directory | left, reported |
 //! | data without a record | left, reported |
@@ -260,8 +261,32 @@ fn judge_data(
     Ok(())
 }
 
+/// Layers whose chain of parents is a circle or leads into one.
+fn endless<'a>(complete: &'a [Found], listed: &HashSet<LayerId>) -> Vec<&'a LayerId> {
+    let mut ends: HashSet<&LayerId> = HashSet::with_capacity(complete.len());
+    let mut above: Vec<&Found> = complete.iter().collect();
+    // Parents mostly come before their children, so this is one pass, or a few.
+    loop {
+        let before = above.len();
+        above.retain(|found| {
+            let good =
+                found.parent.as_ref().is_none_or(|parent| !listed.contains(parent) || ends.contains(parent));
+            if good {
+                ends.insert(&found.id);
+            }
+            !good
+        });
+        if above.is_empty() || above.len() == before {
+            return above.into_iter().map(|found| &found.id).collect();
+        }
+    }
+}
+
 fn list(complete: Vec<Found>, loaded: &mut Loaded) {
     let listed: HashSet<LayerId> = complete.iter().map(|found| found.id.clone()).collect();
+    for id in endless(&complete, &listed) {
+        loaded.problems.push(problem(id, "its parents have no end: one of them stands on itself"));
+    }
     let mut owners: HashMap<String, LayerId> = HashMap::new();
     for (sequence, found) in (0..).zip(complete) {
         let Found { id, parent, record, .. } = found;

@@ -98,6 +98,20 @@ fn an_incomplete_layer_below_complete_ones_is_left_alone_until_it_is_made_again(
 }
 
 #[test]
+fn a_circle_of_parents_is_reported() {
+    let place = Place::new();
+    let [base, top, layer] = three(&place);
+    let text = record(&base, &format!(", \"parent\": \"{top}\""));
+    place.put(&place.record_dir(&base).join("layer.json"), &text);
+    let store = place.open();
+    assert_eq!(store.list().len(), 3);
+    let subjects: Vec<_> = store.problems().into_iter().map(|problem| problem.subject).collect();
+    let expected = [&base, &top, &layer].map(|id| format!("layer {id}"));
+    assert!(expected.iter().all(|subject| subjects.contains(subject)), "{subjects:?}");
+    assert_eq!(kind(store.delete(top.as_str())), ErrorKind::InUse);
+}
+
+#[test]
 fn incomplete_layers_below_one_that_is_left_alone_are_left_alone_too() {
     let place = Place::new();
     let [base, top, layer] = three(&place);
