@@ -106,7 +106,7 @@ fn an_image_store_on_a_full_disk_opens_and_deletes_and_others_see_it() {
         assert_eq!(ids(&reader).len(), 2);
         let deleted = store.delete(&one.id);
         assert!(deleted.unwrap_or_else(|error| panic!("{ownership:?}: {}", error.report())), "{ownership:?}");
-        assert_eq!(ids(&reader), [two.id.clone()], "{ownership:?}");
+        assert_eq!(ids(&reader), std::slice::from_ref(&two.id), "{ownership:?}");
         assert_eq!(entries(&dir.join(".isula-storage/trash")), 0);
     }
 }
