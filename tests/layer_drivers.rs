@@ -277,3 +277,49 @@ fn layers_are_made_side_by_side_and_others_are_used_meanwhile() {
         }
     }
 }
+
+#[test]
+fn what_a_layer_with_a_broken_record_stands_on_is_not_deleted() {
+    if !need_root() {
+        return;
+    }
+    let place = Place::new("overlay");
+    let store = place.open();
+    let image = import(&store, "bb.tar.gz");
+    let layer = container_id(1);
+    store.create(&layer, &container(image.last().unwrap()), None).unwrap();
+    let root = store.mount(layer.as_str()).unwrap();
+    std::fs::write(root.join("note"), "mine").unwrap();
+    store.unmount(layer.as_str(), true).unwrap();
+    store.close().unwrap();
+    let record = place.disk.join("root/overlay-layers").join(&layer).join("layer.json");
+    let text = read(&record);
+    std::fs::write(&record, "{").unwrap();
+
+    // Put aside at the first start, still aside at the second.
+    for _ in 0..2 {
+        let store = place.open();
+        assert!(!store.exists(layer.as_str()));
+        for id in &image {
+            assert_eq!(store.delete(id.as_str()).unwrap_err().kind(), ErrorKind::InUse);
+        }
+        store.close().unwrap();
+    }
+
+    let store = place.open();
+    let aside = store.quarantined().unwrap();
+    assert_eq!(aside.len(), 1);
+    std::fs::write(aside[0].path.join("layer.json"), text).unwrap();
+    store.restore(&layer).unwrap();
+    let root = store.mount(layer.as_str()).unwrap();
+    assert_eq!(read(&root.join("note")), "mine");
+    store.unmount(layer.as_str(), true).unwrap();
+    store.close().unwrap();
+
+    let store = place.open();
+    for id in [&layer].into_iter().chain(image.iter().rev()) {
+        store.delete(id.as_str()).unwrap();
+    }
+    assert!(store.list().is_empty());
+    store.close().unwrap();
+}

@@ -163,6 +163,10 @@ pub trait GraphDriver: Send + Sync {
     /// Ids of all layers that the driver has data of, also of those that no record knows.
     fn layers(&self) -> Result<Vec<LayerId>>;
 
+    /// Layers that the data of this one stand on, as far as the data tell; empty where they tell nothing (copies stand
+    /// on their own) and for an unknown layer.
+    fn lowers(&self, id: &LayerId) -> Result<Vec<LayerId>>;
+
     /// What lies in the driver's quarantine.
     fn quarantined(&self) -> Result<Vec<Quarantined>>;
 

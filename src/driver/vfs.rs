@@ -184,6 +184,10 @@ impl GraphDriver for Vfs {
         Ok(dirs.filter_map(|entry| LayerId::new(entry.name.to_str()?).ok()).collect())
     }
 
+    fn lowers(&self, _id: &LayerId) -> Result<Vec<LayerId>> {
+        Ok(Vec::new())
+    }
+
     fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.store()?.home.quarantined()
     }

@@ -60,6 +60,7 @@ pub(super) fn open(
     };
     // From here on a failure drops the store, which releases driver and lock.
     let mut found = store.settle(unfinished, doubtful);
+    store.keep_what_may_be_needed();
     found.extend(store.restore_mounts().during(|| doing)?);
     store.problems.extend(found);
     for problem in &store.problems {
@@ -133,6 +134,23 @@ impl LayerStore {
             Err(error) => log::warn!("empty the trash: {}", error.report()),
         }
         problems
+    }
+
+    /// A layer whose record was put aside is mended by bringing the record back, so what its data stand on has to stay.
+    fn keep_what_may_be_needed(&self) {
+        let aside = self.disk.quarantined().unwrap_or_else(|error| {
+            log::warn!("{}", error.report());
+            Vec::new()
+        });
+        for id in aside.iter().filter_map(|entry| LayerId::new(&entry.name).ok()) {
+            if self.registry.by_id(&id).is_some() {
+                continue; // made again since, and counted like any other
+            }
+            match self.driver.lowers(&id) {
+                Ok(lowers) => lowers.into_iter().for_each(|lower| self.registry.keep(lower)),
+                Err(error) => log::warn!("layer {id}, which was put aside: {}", error.report()),
+            }
+        }
     }
 
     /// Brings mount counts in line with the kernel: a container's layer that was mounted is mounted again, with count 1

@@ -125,6 +125,12 @@ impl Registry {
         listed(self.index.read().by_uncompressed.get(digest))
     }
 
+    /// Counts something that is not listed, but stands on a layer and may come back, as one more child. Lasts until the
+    /// store is opened again.
+    pub(super) fn keep(&self, id: LayerId) {
+        *self.ledger.lock().children.entry(id).or_insert(0) += 1;
+    }
+
     pub(super) fn has_children(&self, id: &LayerId) -> bool {
         self.ledger.lock().children.contains_key(id)
     }

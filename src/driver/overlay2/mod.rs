@@ -194,6 +194,10 @@ impl GraphDriver for Overlay2 {
         self.overlay()?.layers()
     }
 
+    fn lowers(&self, id: &LayerId) -> Result<Vec<LayerId>> {
+        self.overlay()?.lowers_of(id)
+    }
+
     fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.overlay()?.home.quarantined()
     }

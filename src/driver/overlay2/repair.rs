@@ -81,6 +81,16 @@ impl Overlay {
         Ok(has_dir(&layer, DIFF)?.then_some(id))
     }
 
+    /// The layers that a layer's file `lower` names, as far as they are there.
+    pub(super) fn lowers_of(&self, id: &LayerId) -> Result<Vec<LayerId>> {
+        let Some(layer) = self.find_layer(id)? else { return Ok(Vec::new()) };
+        let mut ids = Vec::new();
+        for lower in read_lower(&layer)?.unwrap_or_default() {
+            ids.extend(self.resolve(&lower)?);
+        }
+        Ok(ids)
+    }
+
     /// The layer that a short name names, there or not.
     fn link_owner(&self, link: &LinkName) -> Result<Option<LayerId>> {
         match self.links.stat(link.as_str())? {

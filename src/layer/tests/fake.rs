@@ -308,6 +308,10 @@ impl GraphDriver for FakeDriver {
         Ok(names.filter_map(|name| LayerId::new(name).ok()).collect())
     }
 
+    fn lowers(&self, _id: &LayerId) -> Result<Vec<LayerId>> {
+        Ok(Vec::new())
+    }
+
     fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.state.lock().as_ref().map_or_else(|| Ok(Vec::new()), |state| state.quarantined())
     }
