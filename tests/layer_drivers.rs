@@ -132,7 +132,11 @@ fn an_image_and_a_container_live_the_same_life_on_every_driver() {
         assert_eq!(store.list(), [], "{driver}");
         assert_eq!(store.driver().layers().unwrap(), [], "{driver}");
         store.close().unwrap();
-        assert!(mounts_below(&place.disk.join("root")).is_empty(), "{driver}");
+        // The driver's home may stay mounted: a program that another test starts just now has all descriptors open.
+        let root = place.disk.join("root");
+        let left: Vec<_> =
+            mounts_below(&root).into_iter().filter(|mount| mount.parent() != Some(&root)).collect();
+        assert!(left.is_empty(), "{driver}: {left:?}");
     }
 }
 
