@@ -18,6 +18,9 @@ use crate::sys::fs::at::is_mount_root;
 /// (`df`, an indexer) is gone by then.
 const BUSY_TRIES: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// What is not detached is asked longer, for up to a second: a child of another thread has all descriptors of this process
+/// until it runs its program.
+const IDLE_TRIES: u32 = 100;
 
 /// Whether `name` below `dir` is the root of a mount, asked of the kernel, not of a text file. A symbolic link is never
 /// one. Absent: `NotFound`.
@@ -76,11 +79,27 @@ pub fn unmount(target: &Path) -> Result<bool> {
 /// Unmounts what is mounted on `target` only if nothing uses it and nothing is mounted below it; never detaches. In use,
 /// or nothing mounted there: `false`.
 pub fn unmount_idle(target: &Path) -> Result<bool> {
-    match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
-        Ok(()) => Ok(true),
-        Err(Errno::BUSY | Errno::INVAL | Errno::NOENT) => Ok(false),
-        Err(error) => Err(error).during(|| format!("unmount {}", target.display())),
+    for _ in 0..IDLE_TRIES {
+        match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(false),
+            // Mounts below do not go by themselves.
+            Err(Errno::BUSY) if has_mounts_below(target)? => return Ok(false),
+            Err(Errno::BUSY) => std::thread::sleep(BUSY_PAUSE),
+            Err(error) => return Err(error).during(|| format!("unmount {}", target.display())),
+        }
     }
+    Ok(false)
+}
+
+/// Whether something is mounted below a directory. Only saves waiting, so an odd spelling in the table does no harm.
+fn has_mounts_below(target: &Path) -> Result<bool> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let table = std::fs::read("/proc/self/mountinfo").during(|| "read /proc/self/mountinfo")?;
+    let prefix = [target.as_os_str().as_bytes(), b"/"].concat();
+    let point =
+        |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).is_some_and(|at| at.starts_with(&prefix));
+    Ok(table.split(|byte| *byte == b'\n').any(point))
 }
 
 /// Binds a directory on itself and makes it private, unless it is a mount point already (then it is only made private);

@@ -409,3 +409,30 @@ fn the_old_way_is_taken_where_the_new_one_is_not_to_be_had() {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", error.report());
     }
 }
+
+#[test]
+fn an_idle_mount_goes_as_soon_as_nobody_holds_it_and_a_used_one_stays() {
+    if !need_root() {
+        return;
+    }
+    let root = TestRoot::in_memory("idle");
+    let home = root.join("home");
+    std::fs::create_dir_all(home.join("below")).unwrap();
+    bind_private(&home).unwrap();
+    bind_private(&home.join("below")).unwrap();
+    assert!(!unmount_idle(&home).unwrap(), "something is mounted below");
+    assert!(unmount_idle(&home.join("below")).unwrap());
+
+    // Held by a program that another thread is about to start, say; whoever waits gets it when it is let go.
+    let held = std::fs::File::open(&home).unwrap();
+    let (ready, started) = std::sync::mpsc::channel();
+    let holder = std::thread::spawn(move || {
+        ready.send(()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        drop(held);
+    });
+    started.recv().unwrap();
+    assert!(unmount_idle(&home).unwrap());
+    holder.join().unwrap();
+    assert!(!unmount_idle(&home).unwrap(), "nothing is mounted there");
+}
