@@ -205,7 +205,8 @@ struct isula_storage_host {
      */
     void *userdata;
     /**
-     * Shows the text of each failing call, except "not found"; NULL: isulad_set_error_message.
+     * Shows the text of each failing call, except "not found"; NULL: isulad_set_error_message, which gets only the
+     * texts that iSulad's own module shows to people, such as `Image used by`.
      */
     isula_storage_error_fn set_error_message;
     /**

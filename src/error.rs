@@ -84,13 +84,14 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    shown: Option<Box<str>>,
     source: Option<Box<dyn std::error::Error + Send + Sync + 'static>>,
 }
 
 impl Error {
     /// A new error without a cause. `message` is lower case and names the thing: `open image abc: no such image`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), source: None }
+        Error { kind, message: message.into(), shown: None, source: None }
     }
 
     /// A new error with its cause.
@@ -99,7 +100,7 @@ impl Error {
         message: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
     ) -> Self {
-        Error { kind, message: message.into(), source: Some(source.into()) }
+        Error { kind, message: message.into(), shown: None, source: Some(source.into()) }
     }
 
     /// Shorthand for [`ErrorKind::InvalidArgument`].
@@ -136,7 +137,7 @@ impl Error {
     /// The same error with what was being done put in front; the kind stays.
     #[must_use]
     pub fn context(self, message: impl Into<String>) -> Self {
-        Error { kind: self.kind, message: message.into(), source: Some(Box::new(self)) }
+        Error { kind: self.kind, message: message.into(), shown: None, source: Some(Box::new(self)) }
     }
 
     /// The same error under another kind; message and cause stay.
@@ -144,6 +145,25 @@ impl Error {
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
+    }
+
+    /// The same error with the text that the person who asked is shown, exactly as it is: an engine prints it. Only for
+    /// what a person can do something about; everything else is for the log.
+    #[must_use]
+    pub fn for_people(mut self, text: impl Into<String>) -> Self {
+        self.shown = Some(text.into().into_boxed_str());
+        self
+    }
+
+    /// The text for the person who asked, of this error or the nearest one below it that has one.
+    pub fn shown(&self) -> Option<&str> {
+        let mut error = self;
+        loop {
+            if let Some(text) = &error.shown {
+                return Some(text);
+            }
+            error = std::error::Error::source(error)?.downcast_ref()?;
+        }
     }
 
     /// The whole chain in one line, causes joined by `: `. What people and logs see.
@@ -259,6 +279,23 @@ mod tests {
         let error = io.during(|| "write file x").during(|| "save image y").unwrap_err();
         assert_eq!(error.errno(), libc::ENOSPC);
         assert_eq!(error.report(), "save image y: write file x: No space left on device (os error 28)");
+    }
+
+    #[test]
+    fn the_text_for_people_survives_context_kind_and_io() {
+        assert_eq!(Error::invalid("id is NULL").context("delete").shown(), None);
+        let io: io::Result<()> = Err(io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(io.during(|| "read").unwrap_err().shown(), None);
+
+        let error = Error::new(ErrorKind::InUse, "delete image x: a container uses it")
+            .for_people("Image used by 100%s");
+        assert_eq!(error.report(), "delete image x: a container uses it");
+        let error = error.context("remove").with_kind(ErrorKind::InvalidArgument);
+        assert_eq!(error.shown(), Some("Image used by 100%s"));
+        let io: io::Result<()> = Err(error.into());
+        let error = io.during(|| "call").during(|| "again").unwrap_err();
+        assert_eq!((error.shown(), error.errno()), (Some("Image used by 100%s"), libc::EINVAL));
+        assert_eq!(error.for_people("nearer").shown(), Some("nearer"));
     }
 
     #[test]

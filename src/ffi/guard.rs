@@ -107,9 +107,7 @@ fn tell(error: &Error, text: &str) {
         ErrorKind::Latched => log::error!("{text}"),
         _ => log::warn!("{text}"),
     }));
-    if error.kind() != ErrorKind::NotFound {
-        host::show_error(text);
-    }
+    host::show_error((error.kind() != ErrorKind::NotFound).then_some(text), error.shown());
 }
 
 /// errno of this thread.

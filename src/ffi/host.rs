@@ -35,7 +35,8 @@ pub struct CHost {
     pub size: usize,
     /// Handed to the functions.
     pub userdata: *mut c_void,
-    /// Shows the text of each failing call, except "not found"; NULL: isulad_set_error_message.
+    /// Shows the text of each failing call, except "not found"; NULL: isulad_set_error_message, which gets only the
+    /// texts that iSulad's own module shows to people, such as `Image used by`.
     pub set_error_message: isula_storage_error_fn,
     /// Root directory of the engine; NULL: conf_get_isulad_rootdir.
     pub root_dir: *const c_char,
@@ -116,19 +117,23 @@ fn ask(function: Option<TextFn>) -> Option<String> {
     copy
 }
 
-/// Shows the text of a failure to the person who asked.
-pub(crate) fn show_error(text: &str) {
+/// Shows a failure to the person who asked. The host's callback gets `text`, why the call failed, unless that is no news;
+/// iSulad's function gets `shown` only, the text made for people: for all else iSulad has texts of its own, which
+/// must not be overwritten.
+pub(crate) fn show_error(text: Option<&str>, shown: Option<&str>) {
+    let string = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     let (callback, userdata) = {
         let host = HOST.read();
         (host.set_error_message, host.userdata)
     };
-    let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     if let Some(callback) = callback {
-        // SAFETY: the caller of `isula_storage_set_host` promises that it may be called with its userdata.
-        outermost(|| unsafe { callback(text.as_ptr(), userdata) });
-    } else if let Some(function) = PROCESS.set_error_message {
+        if let Some(text) = text.or(shown).map(string) {
+            // SAFETY: the caller of `isula_storage_set_host` promises that it may be called with its userdata.
+            outermost(|| unsafe { callback(text.as_ptr(), userdata) });
+        }
+    } else if let (Some(function), Some(shown)) = (PROCESS.set_error_message, shown.map(string)) {
         // SAFETY: iSulad's function copies its text; the format has one text.
-        unsafe { function(c"%s".as_ptr(), text.as_ptr()) }
+        unsafe { function(c"%s".as_ptr(), shown.as_ptr()) }
     }
 }
 
