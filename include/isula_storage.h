@@ -1373,11 +1373,16 @@ const struct isula_storage_layout_entry *isula_storage_abi_layout(size_t *len);
 /**
  * Sets where the log goes and how much of it.
  *
- * @param callback takes one line each, from any thread, also several at once; NULL: stderr
+ * @param callback takes one line each, from any thread, also several at once; NULL: iSulad's log if the process has
+ * libisula's g_lxc_log_category_lxc, else stderr
  * @param userdata handed to the callback; borrowed until another callback is set and calls that are under way have
  * returned; may be NULL
- * @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE; at the start it is ISULA_STORAGE_LOG_ERROR
+ * @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE
  * @return 0, or -1 with errno EINVAL (unknown level; nothing changes)
+ *
+ * Until it is called, the log goes to iSulad's log as if callback were NULL and level ISULA_STORAGE_LOG_TRACE, or only
+ * errors to stderr. iSulad's log has its own level, which counts as well. What is logged: at level error, internal errors
+ * and damage; warn, calls that failed and what was put aside or left alone; debug, questions answered with "not found".
  *
  * The callback may call this library; of what happens in such a call it is not told.
  *

@@ -191,6 +191,11 @@ fn errors_and_the_log_reach_the_caller() {
 }
 
 #[test]
+fn the_log_of_isulad_is_used_where_the_process_has_it() {
+    Program::new(&["isulad_log.c"]).check(&[]);
+}
+
+#[test]
 fn every_pointer_argument_is_checked() {
     Program::new(&["arguments.c"]).check(&["/root", "/run"]);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! The log: a callback that the caller sets; without one, errors go to stderr.
+//! The log: a callback that the caller sets; without one, iSulad's own log where the process has it; else errors go to
+//! stderr.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::Write;
@@ -10,7 +11,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::RwLock;
 
 use crate::error::{Error, Result};
-use crate::ffi::guard::{guard, outermost};
+use crate::ffi::guard::{errno, guard, outermost, set_errno};
+use crate::ffi::isulad_log;
 
 /// Level of isula_storage_set_log: nothing is logged.
 pub const ISULA_STORAGE_LOG_OFF: c_int = 0;
@@ -34,7 +36,8 @@ pub type isula_storage_log_fn =
 struct Sink {
     callback: isula_storage_log_fn,
     userdata: *mut c_void,
-    level: LevelFilter,
+    /// None until it is set.
+    level: Option<LevelFilter>,
 }
 
 // SAFETY: the caller of `isula_storage_set_log` promises that callback and userdata may be used from any thread.
@@ -42,37 +45,68 @@ unsafe impl Send for Sink {}
 // SAFETY: as above.
 unsafe impl Sync for Sink {}
 
-static SINK: RwLock<Sink> =
-    RwLock::new(Sink { callback: None, userdata: std::ptr::null_mut(), level: LevelFilter::Error });
+static SINK: RwLock<Sink> = RwLock::new(Sink { callback: None, userdata: std::ptr::null_mut(), level: None });
 
 /// Whether the process's log is ours: of another's, the level is not ours to set.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 struct Logger;
 
+/// Where a line goes.
+enum Way {
+    Callback(unsafe extern "C" fn(c_int, *const c_char, *mut c_void)),
+    Isulad,
+    Stderr,
+}
+
+impl Sink {
+    fn way(&self) -> Way {
+        match self.callback {
+            Some(callback) => Way::Callback(callback),
+            None if isulad_log::present() => Way::Isulad,
+            None => Way::Stderr,
+        }
+    }
+
+    /// What is asked for; iSulad's log decides each time anew, so everything is until a level is set.
+    fn limit(&self) -> LevelFilter {
+        self.level.unwrap_or(match self.way() {
+            Way::Isulad => LevelFilter::Trace,
+            Way::Callback(_) | Way::Stderr => LevelFilter::Error,
+        })
+    }
+
+    fn takes(&self, level: Level) -> bool {
+        level <= self.limit() && (!matches!(self.way(), Way::Isulad) || isulad_log::enabled(level))
+    }
+}
+
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= SINK.read().level
+        SINK.read().takes(metadata.level())
     }
 
     fn log(&self, record: &Record<'_>) {
         // Copied out: no lock is held while foreign code runs.
         let sink = *SINK.read();
-        if record.level() > sink.level {
+        if !sink.takes(record.level()) {
             return;
         }
-        let text = record.args().to_string();
-        match sink.callback {
-            Some(callback) => {
-                let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+        let before = errno();
+        match sink.way() {
+            Way::Callback(callback) => {
+                let text = record.args().to_string().replace('\0', "\u{fffd}");
+                let text = CString::new(text).unwrap_or_default();
                 outermost(|| {
                     // SAFETY: the caller of `isula_storage_set_log` promises that it may be called with its userdata.
                     unsafe { callback(number(record.level()), text.as_ptr(), sink.userdata) }
                 });
             }
+            Way::Isulad => outermost(|| isulad_log::append(record)),
             // Nothing is left to be done when even stderr fails.
-            None => drop(writeln!(std::io::stderr(), "isula-storage: {text}")),
+            Way::Stderr => drop(writeln!(std::io::stderr(), "isula-storage: {}", record.args())),
         }
+        set_errno(before);
     }
 
     fn flush(&self) {}
@@ -84,7 +118,7 @@ pub(crate) fn install() {
     ONCE.call_once(|| {
         if log::set_logger(&Logger).is_ok() {
             INSTALLED.store(true, Ordering::Release);
-            log::set_max_level(SINK.read().level);
+            log::set_max_level(SINK.read().limit());
         }
     });
 }
@@ -113,11 +147,16 @@ fn filter(level: c_int) -> Result<LevelFilter> {
 
 /// Sets where the log goes and how much of it.
 ///
-/// @param callback takes one line each, from any thread, also several at once; NULL: stderr
+/// @param callback takes one line each, from any thread, also several at once; NULL: iSulad's log if the process has
+/// libisula's g_lxc_log_category_lxc, else stderr
 /// @param userdata handed to the callback; borrowed until another callback is set and calls that are under way have
 /// returned; may be NULL
-/// @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE; at the start it is ISULA_STORAGE_LOG_ERROR
+/// @param level one of ISULA_STORAGE_LOG_OFF to ISULA_STORAGE_LOG_TRACE
 /// @return 0, or -1 with errno EINVAL (unknown level; nothing changes)
+///
+/// Until it is called, the log goes to iSulad's log as if callback were NULL and level ISULA_STORAGE_LOG_TRACE, or only
+/// errors to stderr. iSulad's log has its own level, which counts as well. What is logged: at level error, internal errors
+/// and damage; warn, calls that failed and what was put aside or left alone; debug, questions answered with "not found".
 ///
 /// The callback may call this library; of what happens in such a call it is not told.
 ///
@@ -131,7 +170,7 @@ pub unsafe extern "C" fn isula_storage_set_log(
 ) -> c_int {
     guard("isula_storage_set_log", || {
         let level = filter(level)?;
-        *SINK.write() = Sink { callback, userdata, level };
+        *SINK.write() = Sink { callback, userdata, level: Some(level) };
         if INSTALLED.load(Ordering::Acquire) {
             log::set_max_level(level);
         }

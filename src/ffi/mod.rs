@@ -7,7 +7,7 @@
 //! | C to Rust | [`arg`], [`stream`] |
 //! | Rust to C, malloc-owned | [`cmem`], [`out`], [`out_spec`], [`free`] |
 //! | structs, and the check of their layouts | [`types`], [`layout`] |
-//! | what the process offers, and the log's callback | [`host`], [`logger`] |
+//! | what the process offers, and where the log goes | [`host`], [`logger`], [`isulad_log`] |
 //! | the one process-wide store of each kind | [`global`] |
 //! | one family of functions each | [`layer_store`], [`image_store`], [`image_object`], [`storage`] |
 //!
@@ -23,6 +23,7 @@ pub mod guard;
 pub mod host;
 pub mod image_object;
 pub mod image_store;
+pub(crate) mod isulad_log;
 pub mod layer_store;
 pub mod layout;
 pub mod logger;
