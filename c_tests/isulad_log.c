@@ -151,10 +151,10 @@ static void a_chain_may_be_empty(void)
     root.appender = &of_root;
 }
 
-static void text_is_no_format(void)
+/* Fails with the driver's name in its text. */
+static void name_a_driver(char *driver)
 {
     struct storage_module_init_options conf;
-    char driver[] = "%s%n%d%5$s%%";
 
     memset(&conf, 0, sizeof(conf));
     conf.storage_root = "/nonexistent";
@@ -163,19 +163,22 @@ static void text_is_no_format(void)
     errno = 0;
     CHECK(layer_store_init(&conf) == -1);
     CHECK(strstr(first_seen.text, driver) != NULL);
-    CHECK(test_same(isula_storage_last_error(), first_seen.text));
     expect(1, WARN, isula_storage_last_error());
+}
+
+static void text_is_no_format(void)
+{
+    char driver[] = "%s%n%d%5$s%%";
+
+    name_a_driver(driver);
 }
 
 static void long_text_arrives_whole(void)
 {
-    static char name[6001];
+    static char driver[6001];
 
-    memset(name, 'x', sizeof(name) - 1);
-    errno = 0;
-    CHECK(image_store_big_data(ID_A, name) == NULL);
-    CHECK(strlen(isula_storage_last_error()) > 0 && strlen(first_seen.text) > 5000);
-    expect(1, WARN, isula_storage_last_error());
+    memset(driver, 'x', sizeof(driver) - 1);
+    name_a_driver(driver);
 }
 
 enum { THREADS = 8, CALLS = 50 };
