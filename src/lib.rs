@@ -28,6 +28,7 @@ pub mod driver;
 pub mod image;
 pub mod layer;
 pub mod persist;
+pub mod rootfs;
 pub mod storage;
 
 #[allow(unsafe_code, reason = "the only module that makes system calls the standard library lacks")]

@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub mod image;
 pub mod layer;
 pub mod mount_point;
+pub mod rootfs;
 
 /// A record that could not be read again must not be written.
 fn within_limit(text: String) -> Result<Vec<u8>> {
