@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! The process-wide state of the C ABI: at most one layer store and one image store for the flat functions.
+//! The process-wide state of the C ABI: at most one store of each kind for the flat functions, and at most one facade
+//! over all of them.
 //!
-//! No lock is held while a store is opened, used or closed: a slot holds a counted reference, and a store that is being
+//! `storage_module_init` fills all slots with one storage and its stores, the flat `*_init` functions one slot each. No
+//! lock is held while a store is opened, used or closed: a slot holds a counted reference, and a store that is being
 //! opened is marked as such. Lock order: none; each lock here is taken alone and for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImageStore;
 use crate::layer::LayerStore;
+use crate::storage::Storage;
 
 /// The store of the `layer_store_*` functions.
 pub(crate) static LAYERS: Slot<LayerStore> = Slot::new("the layer store");
@@ -19,11 +22,55 @@ pub(crate) static LAYERS: Slot<LayerStore> = Slot::new("the layer store");
 /// The store of the `image_store_*` functions.
 pub(crate) static IMAGES: Slot<ImageStore> = Slot::new("the image store");
 
-/// A store behind the C ABI. After a panic in it reads go on, writes are refused until it is opened or loaded again.
+/// What the `storage_*` functions work on.
+pub(crate) static STORAGE: Slot<Storage> = Slot::new("the storage");
+
+/// Opens a storage and puts it and its stores into all slots. One of them is in use: `AlreadyExists`. After any failure
+/// nothing has changed.
+pub(crate) fn open_all(open: impl FnOnce() -> Result<Storage>) -> Result<()> {
+    let module = STORAGE.reserve()?;
+    let layers = LAYERS.reserve()?;
+    let images = IMAGES.reserve()?;
+    let storage = Arc::new(open()?);
+    let panicked = Arc::default();
+    layers.publish(Held::one_of(storage.layers(), &panicked));
+    images.publish(Held::one_of(storage.images(), &panicked));
+    module.publish(Held::one_of(&storage, &panicked));
+    Ok(())
+}
+
+/// Empties the slots that [`open_all`] has filled, closes the storage and waits until no call uses it any more, so that
+/// it can be opened again. Nothing is open: fine.
+pub(crate) fn close_all() -> Result<()> {
+    let Some(module) = STORAGE.take() else { return Ok(()) };
+    let layers = LAYERS.take_if(|held| Arc::ptr_eq(&held.store, module.store.layers()));
+    let images = IMAGES.take_if(|held| Arc::ptr_eq(&held.store, module.store.images()));
+    let closed = module.read(Storage::end);
+    layers.into_iter().for_each(Held::wait_until_unused);
+    images.into_iter().for_each(Held::wait_until_unused);
+    Held::wait_until_unused(module);
+    closed
+}
+
+/// A store behind the C ABI. After a panic in it reads go on, writes are refused until it is opened or loaded again;
+/// stores that were opened together are refused together, for it is not known which of them the panic left half-changed.
 #[derive(Debug)]
 pub(crate) struct Held<T> {
-    store: T,
-    panicked: AtomicBool,
+    store: Arc<T>,
+    panicked: Arc<AtomicBool>,
+    // The last member: the store is given up by the time that it tells.
+    unused: Unused,
+}
+
+/// Tells that a [`Held`] was dropped.
+#[derive(Debug, Default)]
+struct Unused(Arc<(Mutex<bool>, Condvar)>);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        *self.0.0.lock() = true;
+        self.0.1.notify_all();
+    }
 }
 
 /// Notes a panic that passes through it.
@@ -40,7 +87,12 @@ impl Drop for Watch<'_> {
 impl<T> Held<T> {
     /// Takes a store that is open.
     pub(crate) fn new(store: T) -> Self {
-        Held { store, panicked: AtomicBool::new(false) }
+        Held::one_of(&Arc::new(store), &Arc::default())
+    }
+
+    /// One of several stores that share their fate after a panic.
+    fn one_of(store: &Arc<T>, panicked: &Arc<AtomicBool>) -> Self {
+        Held { store: store.clone(), panicked: panicked.clone(), unused: Unused::default() }
     }
 
     /// Uses the store without changing it.
@@ -67,6 +119,17 @@ impl<T> Held<T> {
         self.panicked.store(false, Ordering::Release);
         Ok(())
     }
+
+    /// Gives up a store that was taken out of its slot and waits for the calls that still use it.
+    fn wait_until_unused(held: Arc<Held<T>>) {
+        let unused = held.unused.0.clone();
+        drop(held);
+        let (is_unused, told) = &*unused;
+        let mut is_unused = is_unused.lock();
+        while !*is_unused {
+            told.wait(&mut is_unused);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -83,10 +146,16 @@ pub(crate) struct Slot<T> {
     state: RwLock<State<T>>,
 }
 
-/// Empties a slot again unless a store was put into it: also when opening panicked.
-struct Opening<'a, T>(&'a Slot<T>);
+/// The sole right to put a store into a slot. Dropped without: the slot is empty again, also when opening panicked.
+struct Reserved<'a, T>(&'a Slot<T>);
 
-impl<T> Drop for Opening<'_, T> {
+impl<T> Reserved<'_, T> {
+    fn publish(self, held: Held<T>) {
+        *self.0.state.write() = State::Open(Arc::new(held));
+    }
+}
+
+impl<T> Drop for Reserved<'_, T> {
     fn drop(&mut self) {
         let mut state = self.0.state.write();
         if matches!(*state, State::Opening) {
@@ -100,21 +169,21 @@ impl<T> Slot<T> {
         Slot { name, state: RwLock::new(State::Closed) }
     }
 
+    /// It is open already or being opened: `AlreadyExists`.
+    fn reserve(&self) -> Result<Reserved<'_, T>> {
+        let mut state = self.state.write();
+        if !matches!(*state, State::Closed) {
+            let message = format!("{} is open already in this process", self.name);
+            return Err(Error::new(ErrorKind::AlreadyExists, message));
+        }
+        *state = State::Opening;
+        Ok(Reserved(self))
+    }
+
     /// Opens the store; it is open already or being opened: `AlreadyExists`.
     pub(crate) fn open(&self, open: impl FnOnce() -> Result<T>) -> Result<()> {
-        {
-            let mut state = self.state.write();
-            if !matches!(*state, State::Closed) {
-                return Err(Error::new(
-                    ErrorKind::AlreadyExists,
-                    format!("{} is open already in this process", self.name),
-                ));
-            }
-            *state = State::Opening;
-        }
-        let opening = Opening(self);
-        let store = Arc::new(Held::new(open()?));
-        *opening.0.state.write() = State::Open(store);
+        let reserved = self.reserve()?;
+        reserved.publish(Held::new(open()?));
         Ok(())
     }
 
@@ -128,14 +197,18 @@ impl<T> Slot<T> {
 
     /// Takes the store out; a call that uses it at the moment goes on.
     pub(crate) fn take(&self) -> Option<Arc<Held<T>>> {
+        self.take_if(|_| true)
+    }
+
+    fn take_if(&self, which: impl FnOnce(&Held<T>) -> bool) -> Option<Arc<Held<T>>> {
         let mut state = self.state.write();
         match std::mem::replace(&mut *state, State::Closed) {
-            State::Open(store) => Some(store),
-            State::Opening => {
-                *state = State::Opening;
+            State::Open(store) if which(&store) => Some(store),
+            State::Closed => None,
+            other => {
+                *state = other;
                 None
             }
-            State::Closed => None,
         }
     }
 }

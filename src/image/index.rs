@@ -81,7 +81,11 @@ pub(super) struct Index {
     order: BTreeMap<u64, Arc<Image>>,
     names: HashMap<String, ImageId>,
     digests: HashMap<String, Vec<ImageId>>,
+    /// How many images have this top layer.
+    tops: HashMap<String, usize>,
     next: u64,
+    /// How many images have been taken out.
+    removals: u64,
 }
 
 impl Index {
@@ -96,6 +100,21 @@ impl Index {
 
     pub(super) fn get(&self, id: &str) -> Option<&Arc<Image>> {
         self.images.get(id).map(|(_, image)| image)
+    }
+
+    /// Whether it is the top layer of an image.
+    pub(super) fn is_top_layer(&self, layer: &str) -> bool {
+        self.tops.contains_key(layer)
+    }
+
+    /// How many images have been taken out.
+    pub(super) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// Goes on counting where the index did whose place this one takes.
+    pub(super) fn follow(&mut self, before: &Index) {
+        self.removals = before.removals + 1;
     }
 
     /// The image that has this name.
@@ -122,6 +141,10 @@ impl Index {
         if let Some(old) = old {
             self.forget_names(&old);
             self.forget_digests(&old, |digest| !image.digests().any(|kept| kept == digest));
+            self.forget_top(&old);
+        }
+        if let Some(top) = &image.record.layer {
+            *self.tops.entry(top.clone()).or_insert(0) += 1;
         }
         for name in &image.record.names {
             self.names.insert(name.clone(), image.id.clone());
@@ -141,6 +164,18 @@ impl Index {
             self.order.remove(&sequence);
             self.forget_names(&image);
             self.forget_digests(&image, |_| true);
+            self.forget_top(&image);
+            self.removals += 1;
+        }
+    }
+
+    fn forget_top(&mut self, image: &Image) {
+        let Some(top) = &image.record.layer else { return };
+        if let Some(count) = self.tops.get_mut(top) {
+            *count -= 1;
+            if *count == 0 {
+                self.tops.remove(top);
+            }
         }
     }
 

@@ -65,6 +65,16 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
             }
         }
     }
+    {
+        let hidden = store.hidden.read();
+        found.retain(|image| match hidden.get(&image.id) {
+            Some(reason) => {
+                problems.push(problem(&image.id, reason.as_str(), false));
+                false
+            }
+            None => true,
+        });
+    }
     let index = index(store, found, heal, &mut problems);
     let known = store.problems();
     for problem in problems.iter().filter(|problem| !known.contains(problem)) {
@@ -195,7 +205,7 @@ fn loaded_time(image: &Found) -> Timestamp {
 }
 
 /// Sorts the names and takes the default host off; whether it did.
-fn tidy_names(names: &mut Vec<String>, host: Option<&str>) -> bool {
+pub(super) fn tidy_names(names: &mut Vec<String>, host: Option<&str>) -> bool {
     let mut stripped = false;
     for name in names.iter_mut() {
         let short = reference::strip_host(name, host);
@@ -208,7 +218,11 @@ fn tidy_names(names: &mut Vec<String>, host: Option<&str>) -> bool {
     stripped
 }
 
-fn save_stripped(store: &ImageStore, id: &ImageId, record: &crate::record::image::ImageRecord) -> Result<()> {
+pub(super) fn save_stripped(
+    store: &ImageStore,
+    id: &ImageId,
+    record: &crate::record::image::ImageRecord,
+) -> Result<()> {
     let doing = || "store its names without the default host".to_owned();
     let dir = store.root.open_dir(id.as_str()).during(doing)?;
     persist::replace_file(&dir, RECORD, &record.to_json()?, FILE_MODE, store.durability).during(doing)

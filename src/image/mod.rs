@@ -25,6 +25,7 @@
 //!
 //! Source: iSulad's image store, whose directories this one reads and writes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -50,6 +51,7 @@ mod create;
 mod examine;
 mod files;
 mod generation;
+mod hide;
 mod index;
 mod load;
 mod names;
@@ -147,7 +149,12 @@ pub struct ImageStore {
     /// Held by whoever changes the store.
     control: Mutex<Control>,
     index: RwLock<Index>,
+    /// Images that are not listed though they could be loaded, and why.
+    hidden: RwLock<BTreeMap<ImageId, String>>,
     problems: RwLock<Vec<Problem>>,
+    /// Records that were handed out in lists, for tests that count work.
+    #[cfg(test)]
+    pub(crate) looked_at: AtomicU64,
 }
 
 impl ImageStore {
@@ -245,7 +252,7 @@ impl ImageStore {
 
     /// All records, in order of creation (after a restart: of their `loaded`, then id).
     pub fn list(&self) -> Result<Vec<Arc<ImageRecord>>> {
-        self.read(|index| index.list().map(|image| Arc::clone(&image.record)).collect())
+        self.read(|index| self.tallied(index).map(|image| Arc::clone(&image.record)).collect())
     }
 
     /// Records of the images with this digest (`sha256:…`, or its 64 hex digits), in order; none has it: `NotFound`.
@@ -271,12 +278,12 @@ impl ImageStore {
 
     /// What lists show of all images, in order.
     pub fn summaries(&self) -> Result<Vec<ImageSummary>> {
-        self.read(|index| index.list().map(|image| ImageSummary::clone(&image.summary)).collect())
+        self.read(|index| self.tallied(index).map(|image| ImageSummary::clone(&image.summary)).collect())
     }
 
     /// The same without copying them.
     pub fn shared_summaries(&self) -> Result<Vec<Arc<ImageSummary>>> {
-        self.read(|index| index.list().map(|image| Arc::clone(&image.summary)).collect())
+        self.read(|index| self.tallied(index).map(|image| Arc::clone(&image.summary)).collect())
     }
 
     /// The image's config as parsed when it was loaded or set; `Corrupt`/`NotFound` when it has none.
@@ -319,6 +326,34 @@ impl ImageStore {
     /// Digest of big data, as recorded. Not recorded but there: of the file, and it is recorded now.
     pub fn big_data_digest(&self, image: &str, key: &str) -> Result<String> {
         big_data::digest(self, image, key)
+    }
+
+    /// Whether a layer is the top layer of a listed image; no list is walked.
+    pub fn is_top_layer(&self, layer: &str) -> Result<bool> {
+        self.read(|index| index.is_top_layer(layer))
+    }
+
+    /// A number that grows whenever images stop being listed. As long as it is the same, what
+    /// [`unlisted`](Self::unlisted) said is true still.
+    pub fn removals(&self) -> u64 {
+        self.index.read().removals()
+    }
+
+    /// Takes images out of the lists, each with the reason why it cannot be used; their directories stay where they are.
+    /// Names that they shared with others are the others'. Lasts until [`reveal`](Self::reveal) or until the store is
+    /// opened again. Writes nothing of these images.
+    pub fn hide(&self, images: Vec<(ImageId, String)>) -> Result<()> {
+        hide::hide(self, images)
+    }
+
+    /// Lists a hidden image again, without the names that others have by now; not hidden: `false`.
+    pub fn reveal(&self, id: &ImageId) -> Result<bool> {
+        hide::reveal(self, id)
+    }
+
+    /// The image as its record is on disk, if it is hidden.
+    pub fn hidden(&self, id: &ImageId) -> Result<Option<ImageRecord>> {
+        hide::hidden(self, id)
     }
 
     /// Keys of all big data, in order of insertion.
@@ -375,6 +410,13 @@ impl ImageStore {
     /// The image of any such name.
     fn find(&self, image: &str) -> Result<Arc<Image>> {
         self.read(|index| index.resolve(image, self.default_host.as_deref()).cloned())?
+    }
+
+    fn tallied<'a>(&self, index: &'a Index) -> impl Iterator<Item = &'a Arc<Image>> {
+        #[cfg(test)]
+        self.looked_at
+            .fetch_add(u64::try_from(index.len()).unwrap_or(0), std::sync::atomic::Ordering::Relaxed);
+        index.list()
     }
 
     /// Looks into the index, after a change of another process in the new one.

@@ -55,7 +55,10 @@ pub(super) fn open(options: ImageStoreOptions) -> Result<ImageStore> {
         seen: AtomicU64::new(0),
         control: Mutex::new(control),
         index: RwLock::default(),
+        hidden: RwLock::default(),
         problems: RwLock::default(),
+        #[cfg(test)]
+        looked_at: AtomicU64::new(0),
     };
     load(&store).during(doing)?;
     if ownership == Ownership::Owner {
@@ -146,8 +149,13 @@ fn settled(store: &ImageStore) -> Result<u64> {
 }
 
 fn install(store: &ImageStore, control: &mut Control, loaded: directory::Loaded) {
-    *store.index.write() = loaded.index;
-    *store.problems.write() = loaded.problems;
+    let directory::Loaded { mut index, problems } = loaded;
+    {
+        let mut held = store.index.write();
+        index.follow(&held);
+        *held = index;
+    }
+    *store.problems.write() = problems;
     control.latched = None;
 }
 

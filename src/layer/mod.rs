@@ -67,6 +67,9 @@ pub struct LayerStore {
     problems: Vec<Problem>,
     /// Only one repair of a chain at a time: two containers may share a broken base.
     repair: Mutex<()>,
+    /// Layers that were handed out, for tests that count work.
+    #[cfg(test)]
+    pub(crate) looked_at: std::sync::atomic::AtomicU64,
 }
 
 impl LayerStore {
@@ -274,6 +277,8 @@ impl LayerStore {
     }
 
     fn snapshot(&self, entry: &Entry) -> Layer {
+        #[cfg(test)]
+        self.looked_at.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         entry.snapshot(|| self.driver.mount_path(entry.id()))
     }
 

@@ -57,6 +57,8 @@ pub(super) fn open(
         limits: options.limits,
         problems,
         repair: Mutex::new(()),
+        #[cfg(test)]
+        looked_at: std::sync::atomic::AtomicU64::new(0),
     };
     // From here on a failure drops the store, which releases driver and lock.
     let mut found = store.settle(unfinished, doubtful);

@@ -19,6 +19,7 @@ mod inspect;
 mod remove;
 mod status;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ use parking_lot::Mutex;
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{self, ImageId, LayerId};
-use crate::image::{ImageStore, ImageStoreOptions, LayerCandidate, LayerLookup};
+use crate::image::{CreateImage, ImageStore, ImageStoreOptions, LayerCandidate, LayerLookup};
 use crate::layer::{Layer, LayerStore, LayerStoreOptions};
 use crate::reference;
 use crate::units::Bytes;
@@ -175,8 +176,14 @@ impl Storage {
         Ok(())
     }
 
-    /// Ends both stores: waits for what is under way and gives up the locks.
+    /// Ends all stores: waits for what is under way and gives up the locks.
     pub fn close(self) -> Result<()> {
+        self.end()
+    }
+
+    /// Ends the layer store: waits for what is under way there and gives up its driver and lock. The other stores end with
+    /// the storage.
+    pub fn end(&self) -> Result<()> {
         self.layers.close()
     }
 
@@ -241,27 +248,59 @@ impl Storage {
         self.layers.export(layer.id.as_str(), out)
     }
 
-    /// Sets an image's size anew: the sum of its big data and of all its layers, in bytes.
+    /// Makes an image record; it has to have an id. Its id exists, or a name belongs to another image: `AlreadyExists`.
+    ///
+    /// An image of this id that a start found without its layers is listed again if they are there by now.
+    pub fn create_image(&self, image: &CreateImage) -> Result<ImageId> {
+        self.require_writable()?;
+        let _ties = self.ties.lock();
+        if let Some(id) = &image.id
+            && let Some(hidden) = self.images.hidden(id)?
+            && hidden.layer == image.layer
+            && self.chain(hidden.layer.as_deref().unwrap_or_default()).is_ok()
+        {
+            self.images.reveal(id)?;
+        }
+        self.images.create(image)
+    }
+
+    /// Sets an image's size anew: the sum of its big data and of all its layers, in bytes. A size that is one byte less,
+    /// as the reference computes it, stays.
+    ///
+    /// Errors: `NotFound` without a top layer, or when one of the layers is missing; `Corrupt` for a layer whose size is
+    /// not known.
     pub fn refresh_size(&self, image: &str) -> Result<u64> {
-        let named = || format!("compute the size of image {image}");
+        self.compute_size(image).during(|| format!("compute the size of image {image}"))
+    }
+
+    fn compute_size(&self, image: &str) -> Result<u64> {
         let record = self.images.get(image)?;
         let mut size = 0u64;
         for key in &record.big_data_names {
-            size = size.saturating_add(u64::try_from(self.images.big_data_size(image, key)?).unwrap_or(0));
+            let bytes = u64::try_from(self.images.big_data_size(image, key)?);
+            size =
+                size.saturating_add(bytes.map_err(|_| Error::corrupt(format!("size of big data {key:?}")))?);
         }
-        for layer in self.chain(record.layer.as_deref().unwrap_or_default()).during(named)? {
-            size = size.saturating_add(u64::try_from(layer.uncompressed_size).unwrap_or(0));
+        let top = record.layer.as_deref().ok_or_else(|| Error::not_found("it has no layer"))?;
+        for layer in self.chain(top)? {
+            let bytes =
+                u64::try_from(layer.uncompressed_size).ok().filter(|_| layer.uncompressed_digest.is_some());
+            let unknown = || Error::corrupt(format!("the size of layer {} is not known", layer.id));
+            size = size.saturating_add(bytes.ok_or_else(unknown)?);
         }
-        self.images.set_size(image, size)?;
+        if record.size.checked_add(1) != Some(size) {
+            self.images.set_size(image, size)?;
+        }
         Ok(size)
     }
 
     /// A layer and all that it stands on, from the top down.
     pub fn chain(&self, top: &str) -> Result<Vec<Layer>> {
         let mut chain: Vec<Layer> = Vec::new();
+        let mut seen = HashSet::new();
         let mut next = Some(LayerId::new(top)?);
         while let Some(id) = next {
-            if chain.iter().any(|layer| layer.id == id) {
+            if !seen.insert(id.clone()) {
                 return Err(Error::corrupt(format!("layer {id} stands on itself")));
             }
             let layer = self.layers.find(id.as_str());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Removal of images and of the layers that nobody uses any more.
 
+use std::collections::HashMap;
+
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
@@ -87,13 +89,43 @@ impl Storage {
             .collect())
     }
 
-    /// Deletes a layer and those it stands on, from the top down, until one that is still used; returns what is gone.
+    /// Deletes an image by any name that its store knows: the record first, then its layers from the top down, as far as
+    /// no other image, layer or hold uses them. Unknown is fine (`false`).
+    ///
+    /// Errors: `InUse` when a container was made from the image, with the text that people see.
+    pub fn delete_image(&self, any: &str) -> Result<bool> {
+        self.require_writable()?;
+        let top = {
+            let _ties = self.ties.lock();
+            let record = match self.images().get(any) {
+                Ok(record) => record,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let id = ImageId::new(record.id.as_deref().unwrap_or_default())?;
+            self.images().delete(id.as_str())?;
+            record.layer.clone()
+        };
+        match top.as_deref().map(LayerId::new).transpose() {
+            Ok(Some(top)) => {
+                self.delete_unused_chain(&top).during(|| format!("remove the layers of image {any}"))?;
+            }
+            Ok(None) => {}
+            // It never had a layer of such an id.
+            Err(error) => log::warn!("image {any}: its top layer: {}", error.report()),
+        }
+        Ok(true)
+    }
+
+    /// Deletes a layer and those it stands on, from the top down, until one that is still used; returns what is gone. What
+    /// it looks at grows with the chain, not with the store.
     pub fn delete_unused_chain(&self, top: &LayerId) -> Result<Vec<LayerId>> {
         let mut gone = Vec::new();
+        let mut unlisted = Unlisted::default();
         let mut next = Some(top.clone());
         while let Some(id) = next {
             let Some(layer) = self.layers().find(id.as_str()) else { break };
-            if !self.delete_layer_if_unused(&id)? {
+            if !self.delete_if_unused(&id, &mut unlisted)? {
                 break;
             }
             next = layer.parent;
@@ -103,15 +135,20 @@ impl Storage {
     }
 
     /// Drops a hold reference. The image that the layer was held for is on disk by now, or will never be.
-    pub(super) fn release(&self, id: &LayerId) -> Result<()> {
+    pub fn release(&self, id: &LayerId) -> Result<()> {
         let _ties = self.ties.lock();
         self.layers().release(id)
     }
 
     /// Deletes a layer that no image, layer or hold uses; returns whether it did. Unknown is fine.
     pub fn delete_layer_if_unused(&self, id: &LayerId) -> Result<bool> {
+        self.delete_if_unused(id, &mut Unlisted::default())
+    }
+
+    fn delete_if_unused(&self, id: &LayerId, unlisted: &mut Unlisted) -> Result<bool> {
         let _ties = self.ties.lock();
-        if !self.images_with_top(id)?.is_empty() || self.may_come_back(id)? {
+        // In this order: an image that stops being listed in between has changed what is unlisted.
+        if self.images().is_top_layer(id.as_str())? || unlisted.uses(self, id)? {
             return Ok(false);
         }
         match self.layers().delete_unheld(id) {
@@ -120,17 +157,40 @@ impl Storage {
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Whether the layer is of an image that is kept but not listed.
-    fn may_come_back(&self, id: &LayerId) -> Result<bool> {
-        for image in self.images().unlisted()? {
-            let diff_ids: Vec<Digest> =
-                image.diff_ids.iter().filter_map(|text| Digest::parse(text).ok()).collect();
-            if image.layer.as_deref() == Some(id.as_str()) || layer_ids(&diff_ids).contains(id) {
-                log::info!("layer {id} is kept for image {}, which is not listed", image.id);
-                return Ok(true);
-            }
+/// Layers of images that are kept but not listed: they may come back. Looked up once, and again when it may have changed.
+#[derive(Debug, Default)]
+struct Unlisted {
+    as_of: Option<u64>,
+    layers: HashMap<LayerId, String>,
+}
+
+impl Unlisted {
+    fn uses(&mut self, storage: &Storage, id: &LayerId) -> Result<bool> {
+        let now = storage.images().removals();
+        if self.as_of != Some(now) {
+            self.layers = layers_of_unlisted(storage)?;
+            self.as_of = Some(now);
         }
-        Ok(false)
+        let image = self.layers.get(id);
+        if let Some(image) = image {
+            log::info!("layer {id} is kept for image {image}, which is not listed");
+        }
+        Ok(image.is_some())
     }
+}
+
+/// The layers of images that are kept but not listed, each with the id of one of those.
+pub(super) fn layers_of_unlisted(storage: &Storage) -> Result<HashMap<LayerId, String>> {
+    let mut layers = HashMap::new();
+    for image in storage.images().unlisted()? {
+        let diff_ids: Vec<Digest> =
+            image.diff_ids.iter().filter_map(|text| Digest::parse(text).ok()).collect();
+        let top = image.layer.as_deref().and_then(|layer| LayerId::new(layer).ok());
+        for layer in layer_ids(&diff_ids).into_iter().chain(top) {
+            layers.entry(layer).or_insert_with(|| image.id.clone());
+        }
+    }
+    Ok(layers)
 }
