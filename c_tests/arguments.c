@@ -345,6 +345,159 @@ static void nothing_is_open(void)
     FAILS(image_store_get_all_images(&all) == -1, ENODEV);
     FAILS(image_store_get_fs_info(&info) == -1, ENODEV);
     WORKS((image_store_free(), true));
+    FAILS(storage_layer_get(ID_A) == NULL, ENODEV);
+    FAILS(storage_layer_chain_delete(ID_A) == -1, ENODEV);
+    FAILS(storage_layer_try_repair_lowers(ID_A, NULL) == -1, ENODEV);
+    FAILS(storage_inc_hold_refs(ID_A) == -1, ENODEV);
+    FAILS(storage_dec_hold_refs(ID_A) == -1, ENODEV);
+    FAILS(storage_img_get(ID_A) == NULL, ENODEV);
+    FAILS(storage_img_get_summary(ID_A) == NULL, ENODEV);
+    FAILS(storage_img_delete(ID_A, true) == -1, ENODEV);
+    FAILS(storage_img_set_image_size(ID_A) == -1, ENODEV);
+    FAILS(!storage_image_exist(ID_A), ENODEV);
+    FAILS(storage_get_img_count() == (size_t)-1, ENODEV);
+}
+
+static void storage_init(void)
+{
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "vfs", empty[] = "";
+    struct storage_module_init_options opts;
+
+    FAILS(storage_module_init(NULL) == -1, EINVAL);
+    memset(&opts, 0, sizeof(opts));
+    FAILS(storage_module_init(&opts) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "storage_module_init: conf->storage_root is NULL"));
+    opts.storage_root = root;
+    FAILS(storage_module_init(&opts) == -1, EINVAL);
+    opts.storage_run_root = root;
+    FAILS(storage_module_init(&opts) == -1, EINVAL);
+    opts.driver_name = bad;
+    FAILS(storage_module_init(&opts) == -1, EILSEQ);
+    opts.driver_name = driver;
+    opts.storage_root = empty;
+    FAILS(storage_module_init(&opts) == -1, EINVAL);
+    opts.storage_root = bad;
+    FAILS(storage_module_init(&opts) == -1, EILSEQ);
+    WORKS((storage_module_exit(), true));
+    WORKS((free_storage_module_init_options(NULL), true));
+}
+
+static void storage_layers(void)
+{
+    storage_layer_create_opts_t opts;
+    struct layer_list list = { NULL, 0 };
+    json_map_string_string map;
+    char bad[] = NOT_UTF8, *bad_texts[] = { bad };
+
+    memset(&opts, 0, sizeof(opts));
+    FAILS(storage_layer_create(NULL, &opts) == -1, EINVAL);
+    FAILS(storage_layer_create(NOT_UTF8, &opts) == -1, EILSEQ);
+    FAILS(storage_layer_create("../x", &opts) == -1, EINVAL);
+    FAILS(storage_layer_create(ID_A, NULL) == -1, EINVAL);
+    /* Only a container's layer is made without an archive. */
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EINVAL);
+    opts.writable = true;
+    opts.parent = NOT_UTF8;
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EILSEQ);
+    opts.parent = "a/b";
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EINVAL);
+    opts.parent = NULL;
+    opts.uncompress_digest = NOT_UTF8;
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EILSEQ);
+    opts.uncompress_digest = NULL;
+    opts.compressed_digest = NOT_UTF8;
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EILSEQ);
+    opts.compressed_digest = NULL;
+    memset(&map, 0, sizeof(map));
+    map.len = 1;
+    map.values = bad_texts;
+    opts.storage_opts = &map;
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EINVAL);
+    map.keys = bad_texts;
+    FAILS(storage_layer_create(ID_A, &opts) == -1, EILSEQ);
+    opts.storage_opts = NULL;
+    opts.layer_data_path = "/nonexistent/" NOT_UTF8;
+    FAILS(storage_layer_create(ID_A, &opts) == -1, ENOENT);
+
+    FAILS(storage_layer_get(NULL) == NULL, EINVAL);
+    FAILS(storage_layer_get(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(storage_layer_chain_delete(NULL) == -1, EINVAL);
+    FAILS(storage_layer_chain_delete(NOT_UTF8) == -1, EILSEQ);
+    FAILS(storage_layer_try_repair_lowers(NULL, NULL) == -1, EINVAL);
+    FAILS(storage_layer_try_repair_lowers(NOT_UTF8, NULL) == -1, EILSEQ);
+    FAILS(storage_inc_hold_refs(NULL) == -1, EINVAL);
+    FAILS(storage_inc_hold_refs(NOT_UTF8) == -1, EILSEQ);
+    FAILS(storage_dec_hold_refs(NULL) == -1, EINVAL);
+    FAILS(storage_dec_hold_refs(NOT_UTF8) == -1, EILSEQ);
+    FAILS(!is_parent_layer_of_other_layer(NULL, NULL, &list), EINVAL);
+    FAILS(!is_parent_layer_of_other_layer(NOT_UTF8, NULL, &list), EILSEQ);
+    FAILS(!is_parent_layer_of_other_layer(ID_A, NOT_UTF8, &list), EILSEQ);
+    FAILS(!is_parent_layer_of_other_layer(ID_A, NULL, NULL), EINVAL);
+}
+
+static void storage_images(void)
+{
+    const char *names[] = { "a:1" }, *null_names[] = { NULL }, *bad_names[] = { NOT_UTF8 };
+    types_timestamp_t time = { false, 0, true, 5 };
+    struct storage_img_create_options opts;
+    char bad[] = NOT_UTF8, untouched = 'x', *pointer = &untouched, **texts = &pointer;
+    size_t len = 77;
+
+    memset(&opts, 0, sizeof(opts));
+    FAILS(storage_img_create(NULL, NULL, NULL, &opts) == -1, EINVAL);
+    FAILS(storage_img_create(NOT_UTF8, NULL, NULL, &opts) == -1, EILSEQ);
+    FAILS(storage_img_create("../x", NULL, NULL, &opts) == -1, EINVAL);
+    FAILS(storage_img_create(ID_A, NULL, NULL, NULL) == -1, EINVAL);
+    FAILS(storage_img_create(ID_A, NOT_UTF8, NULL, &opts) == -1, EILSEQ);
+    FAILS(storage_img_create(ID_A, NULL, NOT_UTF8, &opts) == -1, EILSEQ);
+    opts.digest = bad;
+    FAILS(storage_img_create(ID_A, NULL, NULL, &opts) == -1, EILSEQ);
+    opts.digest = NULL;
+    opts.create_time = &time;
+    FAILS(storage_img_create(ID_A, NULL, NULL, &opts) == -1, EINVAL);
+
+    FAILS(storage_img_get(NULL) == NULL, EINVAL);
+    FAILS(storage_img_get(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(storage_img_get_summary(NULL) == NULL, EINVAL);
+    FAILS(storage_img_get_summary(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(storage_img_set_big_data(NULL, "k", "d") == -1, EINVAL);
+    FAILS(storage_img_set_big_data(NOT_UTF8, "k", "d") == -1, EILSEQ);
+    FAILS(storage_img_set_big_data(ID_A, NULL, "d") == -1, EINVAL);
+    FAILS(storage_img_set_big_data(ID_A, NOT_UTF8, "d") == -1, EILSEQ);
+    FAILS(storage_img_set_big_data(ID_A, "k", NULL) == -1, EINVAL);
+    FAILS(storage_img_add_name(NULL, "a:1") == -1, EINVAL);
+    FAILS(storage_img_add_name(NOT_UTF8, "a:1") == -1, EILSEQ);
+    FAILS(storage_img_add_name(ID_A, NULL) == -1, EINVAL);
+    FAILS(storage_img_add_name(ID_A, NOT_UTF8) == -1, EILSEQ);
+    FAILS(storage_img_delete(NULL, true) == -1, EINVAL);
+    FAILS(storage_img_delete(NOT_UTF8, true) == -1, EILSEQ);
+    FAILS(storage_img_set_loaded_time(ID_A, NULL) == -1, EINVAL);
+    time.nanos = 0;
+    FAILS(storage_img_set_loaded_time(ID_A, &time) == -1, EINVAL);
+    time.has_seconds = true;
+    FAILS(storage_img_set_loaded_time(NULL, &time) == -1, EINVAL);
+    FAILS(storage_img_set_loaded_time(NOT_UTF8, &time) == -1, EILSEQ);
+    FAILS(storage_img_get_names(NULL, &texts, &len) == -1, EINVAL);
+    FAILS(storage_img_get_names(NOT_UTF8, &texts, &len) == -1, EILSEQ);
+    FAILS(storage_img_get_names(ID_A, NULL, &len) == -1, EINVAL);
+    FAILS(storage_img_get_names(ID_A, &texts, NULL) == -1, EINVAL);
+    FAILS(storage_img_set_names(NULL, names, 1) == -1, EINVAL);
+    FAILS(storage_img_set_names(NOT_UTF8, names, 1) == -1, EILSEQ);
+    FAILS(storage_img_set_names(ID_A, NULL, 1) == -1, EINVAL);
+    FAILS(storage_img_set_names(ID_A, names, 0) == -1, EINVAL);
+    FAILS(storage_img_set_names(ID_A, null_names, 1) == -1, EINVAL);
+    FAILS(storage_img_set_names(ID_A, bad_names, 1) == -1, EILSEQ);
+    FAILS(storage_img_set_image_size(NULL) == -1, EINVAL);
+    FAILS(storage_img_set_image_size(NOT_UTF8) == -1, EILSEQ);
+    FAILS(storage_img_get_image_id(NULL) == NULL, EINVAL);
+    FAILS(storage_img_get_image_id(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(!storage_image_exist(NULL), EINVAL);
+    FAILS(!storage_image_exist(NOT_UTF8), EILSEQ);
+    FAILS(storage_get_img_top_layer(NULL) == NULL, EINVAL);
+    FAILS(storage_get_img_top_layer(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(storage_get_all_images(NULL) == -1, EINVAL);
+    FAILS(storage_get_images_fs_usage(NULL) == -1, EINVAL);
+    CHECK(texts == &pointer && pointer == &untouched && len == 77);
 }
 
 int main(int argc, char **argv)
@@ -358,24 +511,25 @@ int main(int argc, char **argv)
     }
     layer_init();
     image_init();
+    storage_init();
     nothing_is_open();
     for (int open = 0; open < 2; open++) {
         layer_create();
         layers();
         image_create();
         images();
+        storage_layers();
+        storage_images();
         freeing_nothing();
         if (open == 0) {
             memset(&conf, 0, sizeof(conf));
             conf.storage_root = argv[1];
             conf.storage_run_root = argv[2];
             conf.driver_name = driver;
-            WORKS(layer_store_init(&conf) == 0);
-            WORKS(image_store_init(&conf) == 0);
+            WORKS(storage_module_init(&conf) == 0);
         }
     }
-    layer_store_exit();
-    image_store_free();
+    storage_module_exit();
     nothing_is_open();
     return DONE();
 }

@@ -42,6 +42,36 @@ void free_layer_store_mount_opts(struct layer_store_mount_opts *opts);
 void free_layer(struct layer *layer);
 void free_layer_list(struct layer_list *list);
 struct layer_list *storage_layers_get_by_compress_digest(const char *digest);
+int storage_module_init(struct storage_module_init_options *opts);
+void storage_module_exit(void);
+void free_storage_module_init_options(struct storage_module_init_options *opts);
+int storage_img_create(const char *id, const char *parent_id, const char *metadata,
+                       struct storage_img_create_options *opts);
+imagetool_image *storage_img_get(const char *img_id);
+imagetool_image_summary *storage_img_get_summary(const char *img_id);
+int storage_img_set_big_data(const char *img_id, const char *key, const char *val);
+int storage_img_add_name(const char *img_id, const char *img_name);
+int storage_img_delete(const char *img_id, bool commit);
+int storage_img_set_loaded_time(const char *img_id, types_timestamp_t *loaded_time);
+int storage_img_get_names(const char *img_id, char ***names, size_t *names_len);
+int storage_img_set_names(const char *img_id, const char **names, size_t names_len);
+int storage_img_set_image_size(const char *image_id);
+char *storage_img_get_image_id(const char *img_name);
+int storage_get_all_images(imagetool_images_list *images);
+int storage_get_images_fs_usage(imagetool_fs_info *fs_info);
+char *storage_get_img_top_layer(const char *id);
+size_t storage_get_img_count(void);
+bool storage_image_exist(const char *image_or_id);
+int storage_layer_create(const char *layer_id, storage_layer_create_opts_t *opts);
+int storage_layer_chain_delete(const char *layer_id);
+struct layer *storage_layer_get(const char *layer_id);
+int storage_layer_try_repair_lowers(const char *layer_id, const char *last_layer_id);
+int storage_inc_hold_refs(const char *layer_id);
+int storage_dec_hold_refs(const char *layer_id);
+
+/* Of iSulad's storage.c, exported without a declaration. */
+bool is_parent_layer_of_other_layer(const char *layer_id, const char *last_deleted_layer_id,
+                                    const struct layer_list *all_layers);
 
 /* image_store.h of iSulad. */
 int image_store_init(struct storage_module_init_options *opts);

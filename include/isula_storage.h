@@ -428,20 +428,6 @@ struct isula_storage_layout_entry {
 typedef void (*isula_storage_log_fn)(int level, const char *message, void *userdata);
 
 /**
- * A list of container root file systems that belongs to the caller.
- */
-struct rootfs_list {
-    /**
-     * The root file systems.
-     */
-    storage_rootfs **rootfs;
-    /**
-     * Their number.
-     */
-    size_t rootfs_len;
-};
-
-/**
  * What the storage facade is given to make an image.
  */
 struct storage_img_create_options {
@@ -489,6 +475,20 @@ struct storage_layer_create_opts {
  * What the storage facade is given to make a layer, under iSulad's name.
  */
 typedef struct storage_layer_create_opts storage_layer_create_opts_t;
+
+/**
+ * A list of container root file systems that belongs to the caller.
+ */
+struct rootfs_list {
+    /**
+     * The root file systems.
+     */
+    storage_rootfs **rootfs;
+    /**
+     * Their number.
+     */
+    size_t rootfs_len;
+};
 
 /**
  * A range of user or group ids.
@@ -1394,6 +1394,39 @@ int isula_storage_set_log(isula_storage_log_fn callback,
                           int level);
 
 /**
+ * Opens the storage of this process: layers, images, containers, and what a start has to put right. From then on the
+ * `layer_store_*` and `image_store_*` functions work on the same stores.
+ *
+ * Nothing is deleted out of doubt: what cannot be used is put aside or not listed, and reported through the log.
+ *
+ * @param opts borrowed; storage_root, storage_run_root and driver_name must be given and not be empty
+ * @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (the storage or one of its stores is open
+ * already), EBUSY (another process owns it), EILSEQ (a text is not UTF-8), EOPNOTSUPP (the driver cannot work here), or
+ * what the system said; after a failure nothing is open that was not before, and it can be tried again
+ *
+ * # Safety
+ * `opts` must be NULL or valid with all its members during the call.
+ */
+int storage_module_init(struct storage_module_init_options *opts);
+
+/**
+ * Closes the storage of this process: waits for the calls that are under way in other threads, gives up driver and
+ * locks. Layers stay mounted. Later calls fail with ENODEV until storage_module_init is called again; closing what is not
+ * open is fine. Not to be called by a function that the library calls, which would wait for itself.
+ */
+void storage_module_exit(void);
+
+/**
+ * Frees options and all their members.
+ *
+ * @param opts taken; malloc'ed, as its members; NULL is fine
+ *
+ * # Safety
+ * `opts` must be NULL or malloc'ed with malloc'ed members, and not be used afterwards.
+ */
+void free_storage_module_init_options(struct storage_module_init_options *opts);
+
+/**
  * Gives the layers of which this is the compressed digest, from the process-wide layer store.
  *
  * @param digest borrowed; compared as text, with its `sha256:`
@@ -1407,6 +1440,307 @@ int isula_storage_set_log(isula_storage_log_fn callback,
  * `digest` must be NULL or a string.
  */
 struct layer_list *storage_layers_get_by_compress_digest(const char *digest);
+
+/**
+ * Makes an image record without names.
+ *
+ * @param id borrowed; one path component that does not start with a dot
+ * @param parent_id borrowed; id of its top layer; may be NULL
+ * @param metadata borrowed; free text; may be NULL
+ * @param opts borrowed; create_time is when it was made (NULL, or neither seconds nor nanoseconds: now), digest the one
+ * by which it is searched (may be NULL)
+ * @return 0, or -1 with errno EINVAL (NULL, bad id, nanoseconds without seconds), EILSEQ, EEXIST (the id exists: compare
+ * its top layer), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+int storage_img_create(const char *id,
+                       const char *parent_id,
+                       const char *metadata,
+                       struct storage_img_create_options *opts);
+
+/**
+ * Gives an image with its config.
+ *
+ * @param img_id borrowed; id, short id of at least three hex digits, or name in any spelling
+ * @return freed with isula_storage_free_imagetool_image; NULL with errno EINVAL (NULL, no image name), EILSEQ, ENOENT (no
+ * such image, or it has no config), EUCLEAN (its config is damaged), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `img_id` must be NULL or a string.
+ */
+imagetool_image *storage_img_get(const char *img_id);
+
+/**
+ * Gives what lists show of an image.
+ *
+ * @param img_id borrowed; id, short id of at least three hex digits, or name in any spelling
+ * @return freed with isula_storage_free_imagetool_image_summary; NULL with errno EINVAL (NULL, no image name), EILSEQ,
+ * ENOENT (no such image), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `img_id` must be NULL or a string.
+ */
+imagetool_image_summary *storage_img_get_summary(const char *img_id);
+
+/**
+ * Stores text under a key.
+ *
+ * @param img_id borrowed
+ * @param key borrowed; not empty, not `images.json`, `.` or `..`
+ * @param val borrowed; up to its NUL
+ * @return 0, or -1 with errno EINVAL (NULL, bad key), EILSEQ (img_id or key is not UTF-8), ENOENT (no such image), ENODEV
+ * (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+int storage_img_set_big_data(const char *img_id,
+                             const char *key,
+                             const char *val);
+
+/**
+ * Adds a name; if another image has it, it moves.
+ *
+ * @param img_id borrowed
+ * @param img_name borrowed; stored as it is
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or strings.
+ */
+int storage_img_add_name(const char *img_id,
+                         const char *img_name);
+
+/**
+ * Deletes an image: its record first, then its layers from the top down, as far as nothing else uses them.
+ *
+ * @param img_id borrowed
+ * @param commit ignored
+ * @return 0: deleted, or there was none; -1 with errno EINVAL (NULL), EILSEQ, EBUSY (a container was made from it; people
+ * are shown which), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `img_id` must be NULL or a string.
+ */
+int storage_img_delete(const char *img_id,
+                       bool commit);
+
+/**
+ * Sets when an image was loaded.
+ *
+ * @param img_id borrowed
+ * @param loaded_time borrowed; its seconds must be given
+ * @return 0, or -1 with errno EINVAL (NULL, no seconds), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the
+ * system said
+ *
+ * # Safety
+ * `img_id` must be NULL or a string, `loaded_time` NULL or valid.
+ */
+int storage_img_set_loaded_time(const char *img_id,
+                                types_timestamp_t *loaded_time);
+
+/**
+ * Gives the names of an image.
+ *
+ * @param img_id borrowed
+ * @param names out; malloc'ed, freed with isula_storage_free_strings; NULL when there are none
+ * @param names_len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `img_id` must be NULL or a string, the others NULL or writable.
+ */
+int storage_img_get_names(const char *img_id, char ***names, size_t *names_len);
+
+/**
+ * Replaces the names of an image; names that other images have move.
+ *
+ * @param img_id borrowed
+ * @param names borrowed; duplicates are dropped, the rest sorted
+ * @param names_len number of names, not 0
+ * @return 0, or -1 with errno EINVAL (NULL, no name), EILSEQ, ENOENT (no such image), ENODEV (not open), or what the
+ * system said
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+int storage_img_set_names(const char *img_id,
+                          const char **names,
+                          size_t names_len);
+
+/**
+ * Sets an image's size: the sum of its big data and of all its layers.
+ *
+ * @param image_id borrowed
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image, it has no layer, or a layer is missing),
+ * EUCLEAN (the size of a layer is not known), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `image_id` must be NULL or a string.
+ */
+int storage_img_set_image_size(const char *image_id);
+
+/**
+ * Gives the full id of an image.
+ *
+ * @param img_name borrowed
+ * @return malloc'ed, freed with free(); NULL with errno EINVAL (NULL), EILSEQ, ENOENT (none, or several), ENODEV (not
+ * open)
+ *
+ * # Safety
+ * `img_name` must be NULL or a string.
+ */
+char *storage_img_get_image_id(const char *img_name);
+
+/**
+ * Whether an image exists.
+ *
+ * @param image_or_id borrowed
+ * @return true or false; false with errno EINVAL (NULL), EILSEQ, ENODEV (not open) if it could not be found out
+ *
+ * # Safety
+ * `image_or_id` must be NULL or a string.
+ */
+bool storage_image_exist(const char *image_or_id);
+
+/**
+ * Gives the id of an image's top layer.
+ *
+ * @param id borrowed
+ * @return malloc'ed, freed with free(); NULL if it has none (errno is not set then), or with errno EINVAL (NULL),
+ * EILSEQ, ENOENT (no such image), ENODEV (not open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *storage_get_img_top_layer(const char *id);
+
+/**
+ * Gives the number of images.
+ *
+ * @return their number, or (size_t)-1 with errno ENODEV (not open)
+ */
+size_t storage_get_img_count(void);
+
+/**
+ * Gives what lists show of all images, in order of creation.
+ *
+ * @param images out; not written when there are no images; freed with isula_storage_clear_imagetool_images_list, or
+ * isula_storage_free_imagetool_images_list if the struct itself is malloc'ed
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `images` must be NULL or writable; what it held is not freed.
+ */
+int storage_get_all_images(imagetool_images_list *images);
+
+/**
+ * Gives what the image directory holds: records and big data, not layers.
+ *
+ * @param fs_info out; one element with the time in nanoseconds since 1970, the directory, its apparent size in bytes and
+ * number of inodes; freed with isula_storage_clear_imagetool_fs_info
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (not open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `fs_info` must be NULL or writable; what it held is not freed.
+ */
+int storage_get_images_fs_usage(imagetool_fs_info *fs_info);
+
+/**
+ * Makes a layer from an archive, or an empty one for a container. The new layer has one hold reference.
+ *
+ * @param layer_id borrowed; 1-255 bytes, one path component that does not start with a dot
+ * @param opts borrowed; layer_data_path is a layer archive (tar, plain or compressed by gzip, zstd, bzip2 or xz) and must
+ * be given unless the layer is writable; both digests, if given, are verified against it. Both may be that of the
+ * compressed archive
+ * @return 0: made, or a layer of this id existed and gained a hold reference (nothing is read or compared); -1 with errno
+ * EINVAL (NULL, bad id or digest, no archive), EILSEQ (a text is not UTF-8), ENOENT (no such archive or parent), EBADMSG
+ * (not an archive, truncated, or another digest), EFBIG (a limit), ENODEV (not open), or what the system said; nothing
+ * remains then
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+int storage_layer_create(const char *layer_id,
+                         storage_layer_create_opts_t *opts);
+
+/**
+ * Gives a layer.
+ *
+ * @param layer_id borrowed; an id or name, whole
+ * @return the layer, freed with free_layer; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (not
+ * open), ENOMEM
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+struct layer *storage_layer_get(const char *layer_id);
+
+/**
+ * Deletes a layer and those it stands on, from the top down, as far as no image, other layer or hold reference uses them.
+ *
+ * @param layer_id borrowed; an id, not a name
+ * @return 0: done, also when the layer itself is in use; -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such
+ * layer), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int storage_layer_chain_delete(const char *layer_id);
+
+/**
+ * Rebuilds what a layer stands on if it is broken.
+ *
+ * @param layer_id borrowed; an id or name
+ * @param last_layer_id ignored
+ * @return 0: in order or repaired; -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such layer), EUCLEAN (cannot be
+ * repaired), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int storage_layer_try_repair_lowers(const char *layer_id,
+                                    const char *last_layer_id);
+
+/**
+ * Adds a hold reference to a layer: no removal of an image deletes it. References live in memory only and are 0 after a
+ * restart.
+ *
+ * @param layer_id borrowed; an id, not a name
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int storage_inc_hold_refs(const char *layer_id);
+
+/**
+ * Drops a hold reference of a layer. The count may become negative, as in the reference.
+ *
+ * @param layer_id borrowed; an id, not a name
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int storage_dec_hold_refs(const char *layer_id);
+
+/**
+ * Whether a layer of a list stands on this one.
+ *
+ * @param layer_id borrowed
+ * @param last_deleted_layer_id borrowed; a layer that does not count, NULL: all count
+ * @param all_layers borrowed
+ * @return true or false; false with errno EINVAL if layer_id or all_layers is NULL, EILSEQ if one is not UTF-8
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+bool is_parent_layer_of_other_layer(const char *layer_id,
+                                    const char *last_deleted_layer_id,
+                                    const struct layer_list *all_layers);
 
 #ifdef __cplusplus
 }  // extern "C"

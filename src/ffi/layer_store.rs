@@ -39,7 +39,7 @@ pub unsafe extern "C" fn layer_store_init(conf: *const CStorageModuleInitOptions
 
 /// # Safety
 /// As for `layer_store_init`.
-unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<LayerStoreOptions> {
+pub(crate) unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<LayerStoreOptions> {
     // SAFETY: the caller's promise, for all that follow.
     let conf = unsafe { arg::required(conf, "conf") }?;
     // SAFETY: as above.

@@ -1,18 +1,108 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! The part of `storage_*` that the image store needs: layers by their compressed digest.
+//! `storage_module_*`: the storage of a process, opened and closed as a whole; and layers by their compressed digest.
 //!
-//! The image store asks through the process, not directly: a program may bring its own
+//! An image store asks for layers through the process, not directly: a program may bring its own
 //! `storage_layers_get_by_compress_digest` (the reference's own tests do), and it wins over ours.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::sync::Arc;
 
 use once_cell::sync::Lazy;
 
+use crate::error::Result;
+use crate::ffi::cmem::{self, Members};
 use crate::ffi::free::free_layer_list;
-use crate::ffi::guard::guard;
-use crate::ffi::types::CLayerList;
+use crate::ffi::global;
+use crate::ffi::guard::{guard, guard_void};
+use crate::ffi::types::{CLayerList, CStorageModuleInitOptions};
 use crate::ffi::{arg, host, layer_store};
 use crate::image::{LayerCandidate, LayerLookup};
+use crate::layer::LayerStoreOptions;
+use crate::storage::{Storage, StorageOptions};
+
+/// Opens the storage of this process: layers, images, containers, and what a start has to put right. From then on the
+/// `layer_store_*` and `image_store_*` functions work on the same stores.
+///
+/// Nothing is deleted out of doubt: what cannot be used is put aside or not listed, and reported through the log.
+///
+/// @param opts borrowed; storage_root, storage_run_root and driver_name must be given and not be empty
+/// @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (the storage or one of its stores is open
+/// already), EBUSY (another process owns it), EILSEQ (a text is not UTF-8), EOPNOTSUPP (the driver cannot work here), or
+/// what the system said; after a failure nothing is open that was not before, and it can be tried again
+///
+/// # Safety
+/// `opts` must be NULL or valid with all its members during the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn storage_module_init(opts: *mut CStorageModuleInitOptions) -> c_int {
+    guard("storage_module_init", || {
+        // SAFETY: the caller's promise.
+        let options = unsafe { storage_options(opts) }?;
+        global::open_all(|| Storage::open_with(options, process_layers()))?;
+        Ok(0)
+    })
+}
+
+/// # Safety
+/// As for `storage_module_init`.
+unsafe fn storage_options(opts: *const CStorageModuleInitOptions) -> Result<StorageOptions> {
+    // SAFETY: the caller's promise. Remote layers are seen to there.
+    let LayerStoreOptions {
+        root,
+        run_root,
+        driver,
+        driver_options,
+        durability,
+        ownership,
+        owner_shift,
+        limits,
+    } = unsafe { layer_store::options(opts) }?;
+    // SAFETY: the caller's promise.
+    let integration_check = unsafe { arg::required(opts, "opts") }?.integration_check;
+    Ok(StorageOptions {
+        root,
+        run_root,
+        driver,
+        driver_options,
+        durability,
+        ownership,
+        default_host: host::default_registry_host(),
+        limits,
+        owner_shift,
+        integration_check,
+    })
+}
+
+/// Closes the storage of this process: waits for the calls that are under way in other threads, gives up driver and
+/// locks. Layers stay mounted. Later calls fail with ENODEV until storage_module_init is called again; closing what is not
+/// open is fine. Not to be called by a function that the library calls, which would wait for itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn storage_module_exit() {
+    guard("storage_module_exit", global::close_all);
+}
+
+/// Frees options and all their members.
+///
+/// @param opts taken; malloc'ed, as its members; NULL is fine
+///
+/// # Safety
+/// `opts` must be NULL or malloc'ed with malloc'ed members, and not be used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_storage_module_init_options(opts: *mut CStorageModuleInitOptions) {
+    // SAFETY: the caller's promise.
+    guard_void("free_storage_module_init_options", || unsafe { cmem::free(opts) });
+}
+
+// SAFETY: numbers and pointers only: all zero bytes are valid and own nothing. The lock of remote layers is the caller's.
+unsafe impl Members for CStorageModuleInitOptions {
+    unsafe fn free_members(&mut self) {
+        for text in [self.storage_run_root, self.storage_root, self.driver_name] {
+            // SAFETY: the caller's promise.
+            unsafe { cmem::release(text) };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { cmem::release_texts(self.driver_opts, self.driver_opts_len) };
+    }
+}
 
 /// Gives the layers of which this is the compressed digest, from the process-wide layer store.
 ///
@@ -50,6 +140,12 @@ static FUNCTIONS: Lazy<(GetFn, FreeFn)> = Lazy::new(|| {
         free.map_or(free_layer_list, |f| unsafe { std::mem::transmute::<*mut c_void, FreeFn>(f) }),
     )
 });
+
+/// The process's own layers, when it has another function for them than this library's.
+fn process_layers() -> Option<Arc<dyn LayerLookup>> {
+    let ours: GetFn = storage_layers_get_by_compress_digest;
+    (!std::ptr::fn_addr_eq(FUNCTIONS.0, ours)).then(|| Arc::new(ProcessLayers) as _)
+}
 
 /// Layers as the process knows them.
 #[derive(Debug)]

@@ -70,6 +70,10 @@ pub struct StorageOptions {
     pub default_host: Option<String>,
     /// Bounds on archives.
     pub limits: Limits,
+    /// Owners shifted for a user namespace.
+    pub owner_shift: Option<OwnerShift>,
+    /// Whether the content of image layers that were not checked since the last boot is compared at start.
+    pub integration_check: bool,
 }
 
 impl StorageOptions {
@@ -84,6 +88,8 @@ impl StorageOptions {
             ownership: Ownership::Owner,
             default_host: Some("docker.io".to_owned()),
             limits: Limits::default(),
+            owner_shift: None,
+            integration_check: false,
         }
     }
 }
@@ -117,8 +123,14 @@ impl Storage {
         Ok(false)
     }
 
-    /// Opens the stores, layers first.
+    /// Opens the stores, layers first, and puts right what a crash or a missing disk left, see `startup`. Never deletes
+    /// out of doubt. After an error nothing is held; it can be tried again.
     pub fn open(options: StorageOptions) -> Result<Storage> {
+        Storage::open_with(options, None)
+    }
+
+    /// The same with another place where layers of schema 1 images are looked up than the storage's own.
+    pub fn open_with(options: StorageOptions, lookup: Option<Arc<dyn LayerLookup>>) -> Result<Storage> {
         let driver_dir = name_on_disk(&options.driver)?;
         if options.ownership == Ownership::ReadOnly && !Storage::exists(&options.root, &options.driver)? {
             return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
@@ -130,7 +142,7 @@ impl Storage {
             driver_options: options.driver_options,
             durability: options.durability,
             ownership: options.ownership,
-            owner_shift: None,
+            owner_shift: options.owner_shift,
             limits: options.limits.clone(),
         })?);
         let images = Arc::new(ImageStore::open(ImageStoreOptions {
@@ -138,7 +150,7 @@ impl Storage {
             ownership: options.ownership,
             durability: options.durability,
             default_host: options.default_host.clone(),
-            layers: Some(Arc::new(ByDigest(layers.clone()))),
+            layers: Some(lookup.unwrap_or_else(|| Arc::new(ByDigest(layers.clone())))),
             list_incomplete: false,
         })?);
         Ok(Storage {
@@ -288,7 +300,7 @@ impl Storage {
             let unknown = || Error::corrupt(format!("the size of layer {} is not known", layer.id));
             size = size.saturating_add(bytes.ok_or_else(unknown)?);
         }
-        if record.size.checked_add(1) != Some(size) {
+        if record.size == 0 || record.size.checked_add(1) != Some(size) {
             self.images.set_size(image, size)?;
         }
         Ok(size)

@@ -12,7 +12,7 @@ pub mod time;
 pub use image::{CImageStore, CStorageImgCreateOptions, image_storage_images, image_store_t, timestamp};
 pub use layer::{
     CGraphdriverStatus, CLayer, CLayerList, CLayerOpts, CLayerStoreMountOpts, CStorageLayerCreateOpts,
-    CStorageModuleInitOptions,
+    CStorageModuleInitOptions, storage_layer_create_opts_t,
 };
 pub use libisula::*;
 pub use rootfs::{CIdMap, CIdMappingOptions, CRootfsList, CStorageRootfsOptions};
