@@ -17,19 +17,46 @@ DESTDIR ?=
 # An image archive or OCI layout for `make demo`.
 IMAGE ?= tests/golden/images/bb.tar.gz
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+STATIC := $(RELEASE)/static/libisula_storage.a
+NM ?= nm
+OBJCOPY ?= objcopy
 # Debian packages, and the command by which each is known to be there.
 DEMO_PACKAGES := gcc:gcc python3:python3
 CHECK_PACKAGES := gcc:gcc g++:g++ binutils:nm valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci \
 	skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
 	python3:python3 strace:strace git:git
 
-.PHONY: help all demo check bench install uninstall header fmt clean cargo demo-packages check-packages
+.PHONY: help all static demo check bench install place uninstall header fmt clean cargo demo-packages check-packages
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 all: cargo ## build the library and the tool (release)
 	cargo build --release --locked
+
+static: all ## the static library as it is installed: only names of the interface are global in it
+	$(MAKE) --no-print-directory '$(STATIC)'
+
+# One object, so that nothing of what it holds (Rust's standard library, zstd, xz, bzip2) can meet the program's own: all
+# but the exported names become local. A program may define the two weak ones itself, as beside the shared library.
+# zstd's hooks for tracing are the program's own zstd's. The bitcode within Rust's standard library is for its compiler.
+$(STATIC): $(RELEASE)/libisula_storage.a $(RELEASE)/libisula_storage.so
+	dir=$$(mktemp -d)
+	trap 'rm -rf "$$dir"' EXIT
+	$(NM) -D --defined-only '$(RELEASE)/libisula_storage.so' | cut -d' ' -f3 > "$$dir/exports"
+	$(LD) -r --gc-sections --force-group-allocation --strip-debug $$(sed 's/^/-u /' "$$dir/exports") \
+		-o "$$dir/all.o" '$(RELEASE)/libisula_storage.a'
+	$(OBJCOPY) --keep-global-symbols="$$dir/exports" --strip-unneeded \
+		--weaken-symbol=storage_layers_get_by_compress_digest --weaken-symbol=free_layer_list \
+		--redefine-sym ZSTD_trace_compress_begin=isula_storage_no_hook_1 \
+		--redefine-sym ZSTD_trace_compress_end=isula_storage_no_hook_2 \
+		--redefine-sym ZSTD_trace_decompress_begin=isula_storage_no_hook_3 \
+		--redefine-sym ZSTD_trace_decompress_end=isula_storage_no_hook_4 \
+		--remove-section=.llvmbc --remove-section=.llvmcmd --remove-section=.debug_gdb_scripts \
+		"$$dir/all.o" "$$dir/isula_storage.o"
+	mkdir -p '$(@D)'
+	rm -f '$@'
+	$(AR) rcs '$@' "$$dir/isula_storage.o"
 
 demo: demo-packages all ## import an image, mount it, run a program in it: with the tool, in C, in Python (as root)
 	examples/demo '$(RELEASE)' '$(IMAGE)'
@@ -57,12 +84,16 @@ clean: ## remove what was built
 	cargo clean
 
 install: all ## install to PREFIX (BINDIR, LIBDIR, INCLUDEDIR, DATADIR; DESTDIR)
+	$(MAKE) --no-print-directory place
+
+# Installs what was built, wherever RELEASE is.
+place: $(STATIC)
 	lib='$(DESTDIR)$(LIBDIR)' share='$(DESTDIR)$(DATADIR)' tool='$(RELEASE)/isula-storage'
 	install -d "$$lib/pkgconfig" '$(DESTDIR)$(INCLUDEDIR)' '$(DESTDIR)$(BINDIR)' "$$share/man/man1"
 	install -m 755 '$(RELEASE)/libisula_storage.so' "$$lib/libisula_storage.so.$(VERSION)"
 	ln -sf 'libisula_storage.so.$(VERSION)' "$$lib/$(SONAME)"
 	ln -sf '$(SONAME)' "$$lib/libisula_storage.so"
-	install -m 644 '$(RELEASE)/libisula_storage.a' "$$lib/"
+	install -m 644 '$(STATIC)' "$$lib/"
 	install -m 644 include/isula_storage.h include/isula_storage_types.h '$(DESTDIR)$(INCLUDEDIR)/'
 	install -m 755 "$$tool" '$(DESTDIR)$(BINDIR)/isula-storage'
 	"$$tool" man "$$share/man/man1"
@@ -73,7 +104,7 @@ install: all ## install to PREFIX (BINDIR, LIBDIR, INCLUDEDIR, DATADIR; DESTDIR)
 	printf '%s\n' > "$$lib/pkgconfig/isula-storage.pc" \
 		'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' \
 		'Name: isula-storage' 'Description: Crash-safe storage for container engines' 'Version: $(VERSION)' \
-		'Libs: -L$${libdir} -lisula_storage' 'Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc' \
+		'Libs: -L$${libdir} -lisula_storage' 'Libs.private: -lutil -lrt -lpthread -lm -ldl' \
 		'Cflags: -I$${includedir}'
 
 uninstall: ## remove what install installed
