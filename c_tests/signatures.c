@@ -73,6 +73,25 @@ int storage_dec_hold_refs(const char *layer_id);
 bool is_parent_layer_of_other_layer(const char *layer_id, const char *last_deleted_layer_id,
                                     const struct layer_list *all_layers);
 
+/* rootfs_store.h and rootfs.h of iSulad. */
+int rootfs_store_init(struct storage_module_init_options *opts);
+void rootfs_store_free(void);
+char *rootfs_store_create(const char *id, const char **names, size_t names_len, const char *image, const char *layer,
+                          const char *metadata, struct storage_rootfs_options *rootfs_opts);
+char *rootfs_store_lookup(const char *id);
+int rootfs_store_delete(const char *id);
+int rootfs_store_wipe(void);
+int rootfs_store_set_metadata(const char *id, const char *metadata);
+int rootfs_store_save(cntrootfs_t *c);
+bool rootfs_store_exists(const char *id);
+storage_rootfs *rootfs_store_get_rootfs(const char *id);
+int rootfs_store_get_all_rootfs(struct rootfs_list *all_rootfs);
+char *rootfs_store_get_data_dir(void);
+cntrootfs_t *new_rootfs(storage_rootfs *scntr);
+void rootfs_ref_inc(cntrootfs_t *c);
+void rootfs_ref_dec(cntrootfs_t *c);
+void free_rootfs_t(cntrootfs_t *ptr);
+
 /* image_store.h of iSulad. */
 int image_store_init(struct storage_module_init_options *opts);
 void image_store_free(void);

@@ -6,6 +6,7 @@ use isula_storage::id::{ImageId, LayerId};
 use isula_storage::record::image::ImageRecord;
 use isula_storage::record::layer::LayerRecord;
 use isula_storage::record::mount_point::MountPointRecord;
+use isula_storage::record::rootfs::RootfsRecord;
 use isula_storage::reference;
 use isula_storage::spec::config::ImageConfig;
 use isula_storage::spec::docker_archive;
@@ -25,6 +26,10 @@ pub(crate) fn records(input: &[u8]) {
     if let Ok(record) = LayerRecord::parse(input) {
         let text = record.to_json().expect("a record that was read can be written");
         assert_eq!(LayerRecord::parse(&text).expect("what was written can be read"), record);
+    }
+    if let Ok(record) = RootfsRecord::parse(input) {
+        let text = record.to_json().expect("a record that was read can be written");
+        assert_eq!(RootfsRecord::parse(&text).expect("what was written can be read"), record);
     }
     if let Ok(record) = MountPointRecord::parse(input) {
         let text = record.to_json().expect("a record that was read can be written");

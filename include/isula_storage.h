@@ -182,6 +182,20 @@ struct layer_opts {
 typedef storage_image image_storage_images;
 
 /**
+ * A list of container root file systems that belongs to the caller.
+ */
+struct rootfs_list {
+    /**
+     * The root file systems.
+     */
+    storage_rootfs **rootfs;
+    /**
+     * Their number.
+     */
+    size_t rootfs_len;
+};
+
+/**
  * Shows the text of a failure to the person who asked.
  */
 typedef void (*isula_storage_error_fn)(const char *message, void *userdata);
@@ -428,69 +442,6 @@ struct isula_storage_layout_entry {
 typedef void (*isula_storage_log_fn)(int level, const char *message, void *userdata);
 
 /**
- * What the storage facade is given to make an image.
- */
-struct storage_img_create_options {
-    /**
-     * When it was made, or NULL.
-     */
-    types_timestamp_t *create_time;
-    /**
-     * Digest by which it is searched, or NULL.
-     */
-    char *digest;
-};
-
-/**
- * What the storage facade is given to make a layer.
- */
-struct storage_layer_create_opts {
-    /**
-     * Id of the layer it stands on, or NULL.
-     */
-    const char *parent;
-    /**
-     * Digest of the uncompressed archive.
-     */
-    const char *uncompress_digest;
-    /**
-     * Digest of the compressed archive.
-     */
-    const char *compressed_digest;
-    /**
-     * Path of the archive.
-     */
-    const char *layer_data_path;
-    /**
-     * A container's layer.
-     */
-    bool writable;
-    /**
-     * Storage options such as `size`, or NULL.
-     */
-    json_map_string_string *storage_opts;
-};
-
-/**
- * What the storage facade is given to make a layer, under iSulad's name.
- */
-typedef struct storage_layer_create_opts storage_layer_create_opts_t;
-
-/**
- * A list of container root file systems that belongs to the caller.
- */
-struct rootfs_list {
-    /**
-     * The root file systems.
-     */
-    storage_rootfs **rootfs;
-    /**
-     * Their number.
-     */
-    size_t rootfs_len;
-};
-
-/**
  * A range of user or group ids.
  */
 struct id_map {
@@ -563,6 +514,74 @@ struct storage_rootfs_options {
      */
     size_t mount_opts_len;
 };
+
+/**
+ * A record of a container's root file system with a reference count.
+ */
+struct _cntrootfs_t {
+    /**
+     * The record; it belongs to this struct.
+     */
+    storage_rootfs *srootfs;
+    /**
+     * Number of references.
+     */
+    uint64_t refcnt;
+};
+
+/**
+ * A record of a container's root file system with a reference count.
+ */
+typedef struct _cntrootfs_t cntrootfs_t;
+
+/**
+ * What the storage facade is given to make an image.
+ */
+struct storage_img_create_options {
+    /**
+     * When it was made, or NULL.
+     */
+    types_timestamp_t *create_time;
+    /**
+     * Digest by which it is searched, or NULL.
+     */
+    char *digest;
+};
+
+/**
+ * What the storage facade is given to make a layer.
+ */
+struct storage_layer_create_opts {
+    /**
+     * Id of the layer it stands on, or NULL.
+     */
+    const char *parent;
+    /**
+     * Digest of the uncompressed archive.
+     */
+    const char *uncompress_digest;
+    /**
+     * Digest of the compressed archive.
+     */
+    const char *compressed_digest;
+    /**
+     * Path of the archive.
+     */
+    const char *layer_data_path;
+    /**
+     * A container's layer.
+     */
+    bool writable;
+    /**
+     * Storage options such as `size`, or NULL.
+     */
+    json_map_string_string *storage_opts;
+};
+
+/**
+ * What the storage facade is given to make a layer, under iSulad's name.
+ */
+typedef struct storage_layer_create_opts storage_layer_create_opts_t;
 
 /**
  * What a driver says of itself.
@@ -749,6 +768,26 @@ void isula_storage_clear_imagetool_fs_info(imagetool_fs_info *info);
  * `driver` must be as this library returns it and not be used afterwards.
  */
 void isula_storage_free_graph_driver(container_inspect_graph_driver *driver);
+
+/**
+ * Frees the record of a container's root file system; libisula's free_storage_rootfs does the same.
+ *
+ * @param rootfs taken; may be NULL
+ *
+ * # Safety
+ * `rootfs` must be as this library returns it and not be used afterwards.
+ */
+void isula_storage_free_storage_rootfs(storage_rootfs *rootfs);
+
+/**
+ * Frees the records in a list and empties it; the struct stays: for a list on the stack.
+ *
+ * @param list borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `list` must be as this library returns them.
+ */
+void isula_storage_clear_rootfs_list(struct rootfs_list *list);
 
 /**
  * Text of the last failure of the calling thread: the function's name, what was tried on which thing, and why.
@@ -1392,6 +1431,188 @@ const struct isula_storage_layout_entry *isula_storage_abi_layout(size_t *len);
 int isula_storage_set_log(isula_storage_log_fn callback,
                           void *userdata,
                           int level);
+
+/**
+ * Opens the process-wide rootfs store in `<storage_root>/<driver>-containers` and loads all records. Of each container
+ * whose record is absent or does not parse, the clean-up function of the host is told; its record is put aside.
+ *
+ * @param opts borrowed; only storage_root and driver_name are read, both must be given and not be empty
+ * @return 0, or -1 with errno EINVAL (NULL, unknown driver: the reference answers 0 and has no store), EEXIST (open
+ * already), EBUSY (another process owns the store), EILSEQ (a text is not UTF-8), or what the system said
+ *
+ * # Safety
+ * `opts` must be NULL or valid with the two members during the call.
+ */
+int rootfs_store_init(struct storage_module_init_options *opts);
+
+/**
+ * Closes the process-wide rootfs store; what is on disk stays. Closing twice is fine; rootfs_store_init works again.
+ */
+void rootfs_store_free(void);
+
+/**
+ * Makes the record of a container's root file system. Its layer is not looked at.
+ *
+ * @param id borrowed; one path component that does not start with a dot; NULL: 64 random hex digits
+ * @param names borrowed; duplicates are dropped, the rest sorted; may be NULL if names_len is 0
+ * @param names_len number of names
+ * @param image borrowed; id of its image; may be NULL
+ * @param layer borrowed; id of its writable layer
+ * @param metadata borrowed; free text; may be NULL
+ * @param rootfs_opts borrowed; only uid_map and gid_map and their lengths are read; may be NULL
+ * @return its id, malloc'ed, freed with free(); NULL with errno EINVAL (bad id or layer, a name is NULL), EILSEQ, EEXIST
+ * (the id, the layer or a name belongs to a container; nothing is touched), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+char *rootfs_store_create(const char *id,
+                          const char **names,
+                          size_t names_len,
+                          const char *image,
+                          const char *layer,
+                          const char *metadata,
+                          struct storage_rootfs_options *rootfs_opts);
+
+/**
+ * Gives the full id of a container.
+ *
+ * @param id borrowed; id, id of its layer, or unique short id of at least three hex digits, in this order; the same for
+ * every `id` below
+ * @return malloc'ed, freed with free(); NULL with errno EINVAL (NULL), EILSEQ, ENOENT (none, or several), ENODEV (not
+ * open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *rootfs_store_lookup(const char *id);
+
+/**
+ * Deletes the record of a container; its layer stays.
+ *
+ * @param id borrowed; as for rootfs_store_lookup
+ * @return 0: deleted, or there was none; -1 with errno EINVAL (NULL), EILSEQ, ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int rootfs_store_delete(const char *id);
+
+/**
+ * Deletes all records; layers stay. Goes on after a failure.
+ *
+ * @return 0, or -1 with errno ENODEV (not open), or what the system said to the first that could not be deleted
+ */
+int rootfs_store_wipe(void);
+
+/**
+ * Sets the free text of a record.
+ *
+ * @param id borrowed; as for rootfs_store_lookup
+ * @param metadata borrowed
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (none, or several), ENODEV (not open), or what the system
+ * said; then the old text stays
+ *
+ * # Safety
+ * Both must be NULL or strings.
+ */
+int rootfs_store_set_metadata(const char *id,
+                              const char *metadata);
+
+/**
+ * Writes a record as it is given, in place of the one of its id, or as a new one; lookups see it at once.
+ *
+ * @param c borrowed; its record must have an id and a layer
+ * @return 0, or -1 with errno EINVAL (NULL, no or bad id or layer), EILSEQ, EEXIST (its layer or a name belongs to
+ * another container), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `c` must be NULL or valid with all its members during the call.
+ */
+int rootfs_store_save(cntrootfs_t *c);
+
+/**
+ * Whether a container's record exists.
+ *
+ * @param id borrowed; as for rootfs_store_lookup
+ * @return true or false; false with errno EINVAL (NULL), EILSEQ, ENODEV (not open) if it could not be found out
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+bool rootfs_store_exists(const char *id);
+
+/**
+ * Gives the record of a container.
+ *
+ * @param id borrowed; as for rootfs_store_lookup
+ * @return malloc'ed, freed with isula_storage_free_storage_rootfs or libisula's free_storage_rootfs; NULL with errno
+ * EINVAL (NULL), EILSEQ, ENOENT (none, or several), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+storage_rootfs *rootfs_store_get_rootfs(const char *id);
+
+/**
+ * Gives all records, in order of creation.
+ *
+ * @param all_rootfs out; its members belong to the caller: isula_storage_clear_rootfs_list. Without records NULL and 0
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (not open), ENOMEM
+ *
+ * # Safety
+ * `all_rootfs` must be NULL or writable; what it held is not freed.
+ */
+int rootfs_store_get_all_rootfs(struct rootfs_list *all_rootfs);
+
+/**
+ * Gives the directory in which the records are.
+ *
+ * @return malloc'ed, freed with free(); NULL with errno ENODEV (not open), EILSEQ (it is not UTF-8)
+ */
+char *rootfs_store_get_data_dir(void);
+
+/**
+ * Makes a counted record of a record, with one reference.
+ *
+ * @param scntr taken by the new struct; freed with it
+ * @return malloc'ed, for rootfs_ref_dec or free_rootfs_t; NULL with errno EINVAL (NULL), ENOMEM; then scntr stays the
+ * caller's
+ *
+ * # Safety
+ * `scntr` must be NULL or malloc'ed with malloc'ed members.
+ */
+cntrootfs_t *new_rootfs(storage_rootfs *scntr);
+
+/**
+ * Adds a reference to a counted record.
+ *
+ * @param c borrowed; may be NULL
+ *
+ * # Safety
+ * `c` must be NULL or a counted record that has a reference.
+ */
+void rootfs_ref_inc(cntrootfs_t *c);
+
+/**
+ * Drops a reference of a counted record; with the last one it is freed.
+ *
+ * @param c may be NULL; taken if it was the last reference
+ *
+ * # Safety
+ * `c` must be NULL or a counted record that has a reference, which is not used afterwards.
+ */
+void rootfs_ref_dec(cntrootfs_t *c);
+
+/**
+ * Frees a counted record, whatever its references.
+ *
+ * @param ptr taken; may be NULL
+ *
+ * # Safety
+ * `ptr` and its record must be malloc'ed with malloc'ed members, and not be used afterwards.
+ */
+void free_rootfs_t(cntrootfs_t *ptr);
 
 /**
  * Opens the storage of this process: layers, images, containers, and what a start has to put right. From then on the

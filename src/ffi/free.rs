@@ -7,13 +7,14 @@ use std::ffi::c_char;
 use crate::ffi::cmem::{Members, clear, free, free_array, free_pointers, release, release_texts};
 use crate::ffi::guard::guard_void;
 use crate::ffi::types::{
-    CContainerInspectGraphDriver, CContainerInspectGraphDriverData, CDefsHealthCheck, CDefsMapStringObject,
-    CDefsMapStringObjectElement, CImagetoolFsInfo, CImagetoolFsInfoImageFilesystemsElement,
-    CImagetoolFsInfoImageFilesystemsFsId, CImagetoolFsInfoImageFilesystemsInodesUsed,
-    CImagetoolFsInfoImageFilesystemsUsedBytes, CImagetoolImage, CImagetoolImageSummary,
-    CImagetoolImageSummaryUid, CImagetoolImageUid, CImagetoolImagesList, CJsonMapStringInt64,
-    CJsonMapStringString, CLayer, CLayerList, CLayerOpts, CLayerStoreMountOpts, COciImageSpec,
-    COciImageSpecConfig, COciImageSpecHistoryElement, COciImageSpecRootfs, CStorageImage,
+    CCntRootfs, CContainerInspectGraphDriver, CContainerInspectGraphDriverData, CDefsHealthCheck,
+    CDefsMapStringObject, CDefsMapStringObjectElement, CImagetoolFsInfo,
+    CImagetoolFsInfoImageFilesystemsElement, CImagetoolFsInfoImageFilesystemsFsId,
+    CImagetoolFsInfoImageFilesystemsInodesUsed, CImagetoolFsInfoImageFilesystemsUsedBytes, CImagetoolImage,
+    CImagetoolImageSummary, CImagetoolImageSummaryUid, CImagetoolImageUid, CImagetoolImagesList,
+    CJsonMapStringInt64, CJsonMapStringString, CLayer, CLayerList, CLayerOpts, CLayerStoreMountOpts,
+    COciImageSpec, COciImageSpecConfig, COciImageSpecHistoryElement, COciImageSpecRootfs, CRootfsList,
+    CStorageImage, CStorageRootfs, CStorageRootfsGidmapElement, CStorageRootfsUidmapElement,
     image_storage_images,
 };
 
@@ -56,6 +57,15 @@ members!(CStorageImage {
     texts: names / names_len, mapped_layers / mapped_layers_len, big_data_names / big_data_names_len;
     structs: big_data_sizes, big_data_digests;
 });
+members!(CStorageRootfs {
+    blocks: id, image, layer, metadata, created;
+    texts: names / names_len;
+    arrays: uidmap / uidmap_len, gidmap / gidmap_len;
+});
+members!(CStorageRootfsUidmapElement {});
+members!(CStorageRootfsGidmapElement {});
+members!(CRootfsList { arrays: rootfs / rootfs_len; });
+members!(CCntRootfs { structs: srootfs; });
 members!(CImagetoolFsInfo { arrays: image_filesystems / image_filesystems_len; });
 members!(CContainerInspectGraphDriver { blocks: name; structs: data; });
 members!(CContainerInspectGraphDriverData {
@@ -288,4 +298,28 @@ pub unsafe extern "C" fn isula_storage_clear_imagetool_fs_info(info: *mut CImage
 pub unsafe extern "C" fn isula_storage_free_graph_driver(driver: *mut CContainerInspectGraphDriver) {
     // SAFETY: the caller's promise.
     guard_void("isula_storage_free_graph_driver", || unsafe { free(driver) });
+}
+
+/// Frees the record of a container's root file system; libisula's free_storage_rootfs does the same.
+///
+/// @param rootfs taken; may be NULL
+///
+/// # Safety
+/// `rootfs` must be as this library returns it and not be used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn isula_storage_free_storage_rootfs(rootfs: *mut CStorageRootfs) {
+    // SAFETY: the caller's promise.
+    guard_void("isula_storage_free_storage_rootfs", || unsafe { free(rootfs) });
+}
+
+/// Frees the records in a list and empties it; the struct stays: for a list on the stack.
+///
+/// @param list borrowed; may be NULL
+///
+/// # Safety
+/// The members of `list` must be as this library returns them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn isula_storage_clear_rootfs_list(list: *mut CRootfsList) {
+    // SAFETY: the caller's promise.
+    guard_void("isula_storage_clear_rootfs_list", || unsafe { clear(list) });
 }

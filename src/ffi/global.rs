@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImageStore;
 use crate::layer::LayerStore;
+use crate::rootfs::RootfsStore;
 use crate::storage::Storage;
 
 /// The store of the `layer_store_*` functions.
@@ -51,6 +52,9 @@ pub(crate) fn close_all() -> Result<()> {
     Held::wait_until_unused(module);
     closed
 }
+
+/// The store of the `rootfs_store_*` functions.
+pub(crate) static ROOTFS: Slot<RootfsStore> = Slot::new("the rootfs store");
 
 /// A store behind the C ABI. After a panic in it reads go on, writes are refused until it is opened or loaded again;
 /// stores that were opened together are refused together, for it is not known which of them the panic left half-changed.

@@ -9,7 +9,7 @@
 //! | structs, and the check of their layouts | [`types`], [`layout`] |
 //! | what the process offers, and where the log goes | [`host`], [`logger`], [`isulad_log`] |
 //! | the one process-wide store of each kind | [`global`] |
-//! | one family of functions each | [`layer_store`], [`image_store`], [`image_object`], [`storage`], [`storage_image`],
+//! | one family of functions each | [`layer_store`], [`image_store`], [`image_object`], [`rootfs_store`], [`storage`], [`storage_image`],
 //! | | [`storage_layer`] |
 //!
 //! Rules of every function: each pointer is checked (NULL: EINVAL and the parameter's name; text that is not UTF-8:
@@ -30,6 +30,7 @@ pub mod layout;
 pub mod logger;
 pub(crate) mod out;
 pub(crate) mod out_spec;
+pub mod rootfs_store;
 pub mod storage;
 pub mod storage_image;
 pub mod storage_layer;

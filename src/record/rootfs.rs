@@ -91,3 +91,82 @@ fn id_maps(value: &Value, key: &str) -> Result<Vec<IdMap>> {
     };
     value.array(key).iter().map(read).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(container_id: i32, host_id: i32, size: i32) -> IdMap {
+        IdMap { container_id, host_id, size }
+    }
+
+    fn written(record: &RootfsRecord) -> String {
+        String::from_utf8(record.to_json().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn container_records_of_the_reference_are_written_byte_for_byte() {
+        // Written by a real iSulad daemon.
+        let text = include_str!("../../tests/golden/records/container.json");
+        let record = RootfsRecord::parse(text.as_bytes()).unwrap();
+        assert_eq!(written(&record), text);
+        assert!(record.id.is_some() && record.layer == record.id && record.image.is_some());
+    }
+
+    #[test]
+    fn id_maps_are_kept_whole_and_members_that_are_0_are_left_out() {
+        let text = r#"{
+    "id": "i",
+    "names": [
+        "n"
+    ],
+    "image": "m",
+    "layer": "l",
+    "metadata": "{}",
+    "created": "c",
+    "uidmap": [
+        {
+            "container_id": 1,
+            "host_id": 1000,
+            "size": 1
+        },
+        {
+            "host_id": 100000,
+            "size": 65536
+        }
+    ],
+    "gidmap": [
+        {
+            "container_id": -1
+        }
+    ]
+}
+"#;
+        let record = RootfsRecord::parse(text.as_bytes()).unwrap();
+        assert_eq!(record.uid_map, [map(1, 1000, 1), map(0, 100_000, 65_536)]);
+        assert_eq!(record.gid_map, [map(-1, 0, 0)]);
+        assert_eq!(record.metadata.as_deref(), Some("{}"));
+        assert_eq!(written(&record), text);
+        let zero = RootfsRecord { uid_map: vec![map(0, 0, 0)], ..RootfsRecord::default() };
+        assert_eq!(RootfsRecord::parse(&zero.to_json().unwrap()).unwrap(), zero);
+    }
+
+    #[test]
+    fn historic_and_odd_container_records_are_read_as_the_reference_does() {
+        let old = br#"{"id":"x","layer":"y","flags":{"MountLabel":"","StorageOpts":null},"uidmap":null}"#;
+        let old = RootfsRecord::parse(old).unwrap();
+        assert_eq!((old.id.as_deref(), old.layer.as_deref()), (Some("x"), Some("y")));
+        assert!(!written(&old).contains("flags"), "lost at the next write");
+        for empty in ["{}", "[]", "null", "\"x\"", r#"{"id":5,"names":"a","layer":[],"uidmap":{}}"#] {
+            assert_eq!(RootfsRecord::parse(empty.as_bytes()).unwrap(), RootfsRecord::default(), "{empty}");
+        }
+        let odd = RootfsRecord::parse(br#"{"uidmap":[null,{},{"size":"7"}],"gidmap":[]}"#).unwrap();
+        assert_eq!((odd.uid_map, odd.gid_map), (vec![IdMap::default(); 3], vec![]));
+        let deep = format!("{{\"id\":{}", "[".repeat(1_000_000));
+        let bad = ["", "{", r#"{"uidmap":[{"size":1.5}]}"#, r#"{"gidmap":[{"host_id":2147483648}]}"#, &deep];
+        for bad in bad {
+            let error = RootfsRecord::parse(bad.as_bytes()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{:.40}", bad);
+        }
+    }
+}

@@ -15,6 +15,6 @@ pub use layer::{
     CStorageModuleInitOptions, storage_layer_create_opts_t,
 };
 pub use libisula::*;
-pub use rootfs::{CIdMap, CIdMappingOptions, CRootfsList, CStorageRootfsOptions};
+pub use rootfs::{CCntRootfs, CIdMap, CIdMappingOptions, CRootfsList, CStorageRootfsOptions, cntrootfs_t};
 pub use stream::{CIoReadWrapper, CIoWriteWrapper};
 pub use time::{CTimestamp, types_timestamp_t};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! Container root file systems. Source: `storage.h` of iSulad.
+//! Container root file systems. Source: `storage.h` and `rootfs.h` of iSulad.
 
 use std::ffi::{c_char, c_int};
 
@@ -60,3 +60,17 @@ pub struct CStorageRootfsOptions {
     /// Their number.
     pub mount_opts_len: usize,
 }
+
+/// A record of a container's root file system with a reference count.
+#[repr(C)]
+#[derive(Debug)]
+pub struct CCntRootfs {
+    /// The record; it belongs to this struct.
+    pub srootfs: *mut CStorageRootfs,
+    /// Number of references.
+    pub refcnt: u64,
+}
+
+/// A record of a container's root file system with a reference count.
+#[allow(non_camel_case_types, reason = "the name is iSulad's")]
+pub type cntrootfs_t = CCntRootfs;
