@@ -290,6 +290,103 @@ static void freeing_nothing(void)
     WORKS((isula_storage_free_graph_driver(NULL), true));
 }
 
+static void driver_init(void)
+{
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "vfs", empty[] = "", unknown[] = "aufs";
+    char absent[] = "devicemapper";
+    char *options[] = { bad };
+    struct storage_module_init_options conf;
+
+    FAILS(graphdriver_init(NULL) == -1, EINVAL);
+    memset(&conf, 0, sizeof(conf));
+    FAILS(graphdriver_init(&conf) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "graphdriver_init: opts->storage_root is NULL"));
+    conf.storage_root = empty;
+    FAILS(graphdriver_init(&conf) == -1, EINVAL);
+    conf.storage_root = bad;
+    FAILS(graphdriver_init(&conf) == -1, EILSEQ);
+    conf.storage_root = root;
+    FAILS(graphdriver_init(&conf) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "graphdriver_init: opts->driver_name is NULL"));
+    conf.driver_name = bad;
+    FAILS(graphdriver_init(&conf) == -1, EILSEQ);
+    conf.driver_name = unknown;
+    FAILS(graphdriver_init(&conf) == -1, EINVAL);
+    conf.driver_name = absent;
+    FAILS(graphdriver_init(&conf) == -1, EOPNOTSUPP);
+    CHECK(test_same(isula_storage_last_error(), "graphdriver_init: graph driver devicemapper is not built in"));
+    conf.driver_name = driver;
+    conf.driver_opts = options;
+    conf.driver_opts_len = 1;
+    FAILS(graphdriver_init(&conf) == -1, EILSEQ);
+    options[0] = NULL;
+    FAILS(graphdriver_init(&conf) == -1, EINVAL);
+    conf.driver_opts = NULL;
+    FAILS(graphdriver_init(&conf) == -1, EINVAL);
+}
+
+static void drivers(void)
+{
+    char bad[] = NOT_UTF8;
+    char *bad_texts[] = { bad };
+    struct driver_create_opts opts = { NULL, NULL };
+    struct driver_mount_opts mount = { NULL, NULL, 0 };
+    struct io_read_wrapper stream;
+    json_map_string_string map;
+    imagetool_fs_info info;
+    static const char *const bad_ids[] = { NULL, "", ".", "..", "../x", "a/b", ".hidden", NOT_UTF8 };
+
+    memset(&stream, 0, sizeof(stream));
+    memset(&map, 0, sizeof(map));
+    for (size_t i = 0; i < sizeof(bad_ids) / sizeof(bad_ids[0]); i++) {
+        int code = test_same(bad_ids[i], NOT_UTF8) ? EILSEQ : EINVAL;
+
+        FAILS(graphdriver_create_rw(bad_ids[i], NULL, &opts) == -1, code);
+        FAILS(graphdriver_create_ro(bad_ids[i], NULL, &opts) == -1, code);
+        FAILS(graphdriver_rm_layer(bad_ids[i]) == -1, code);
+        FAILS(graphdriver_mount_layer(bad_ids[i], NULL) == NULL, code);
+        FAILS(graphdriver_umount_layer(bad_ids[i]) == -1, code);
+        FAILS(!graphdriver_layer_exists(bad_ids[i]), code);
+        FAILS(graphdriver_apply_diff(bad_ids[i], &stream) == -1, code);
+        FAILS(graphdriver_get_metadata(bad_ids[i]) == NULL, code);
+        FAILS(graphdriver_try_repair_lowers(bad_ids[i], NULL) == -1, code);
+        FAILS(graphdriver_get_layer_fs_info(bad_ids[i], &info) == -1, code);
+        if (bad_ids[i] != NULL) {
+            FAILS(graphdriver_create_rw(ID_A, bad_ids[i], &opts) == -1, code);
+            FAILS(graphdriver_create_ro(ID_A, bad_ids[i], &opts) == -1, code);
+            FAILS(graphdriver_try_repair_lowers(ID_A, bad_ids[i]) == -1, code);
+        }
+    }
+
+    FAILS(graphdriver_create_rw(ID_A, NULL, NULL) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "graphdriver_create_rw: create_opts is NULL"));
+    FAILS(graphdriver_create_ro(ID_A, NULL, NULL) == -1, EINVAL);
+    opts.mount_label = bad;
+    FAILS(graphdriver_create_rw(ID_A, NULL, &opts) == -1, EILSEQ);
+    opts.mount_label = NULL;
+    opts.storage_opt = &map;
+    map.len = 1;
+    FAILS(graphdriver_create_rw(ID_A, NULL, &opts) == -1, EINVAL);
+    map.keys = bad_texts;
+    FAILS(graphdriver_create_rw(ID_A, NULL, &opts) == -1, EILSEQ);
+
+    mount.mount_label = bad;
+    FAILS(graphdriver_mount_layer(ID_A, &mount) == NULL, EILSEQ);
+    mount.mount_label = NULL;
+    mount.options_len = 1;
+    FAILS(graphdriver_mount_layer(ID_A, &mount) == NULL, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "graphdriver_mount_layer: mount_opts->options is NULL"));
+    mount.options = bad_texts;
+    FAILS(graphdriver_mount_layer(ID_A, &mount) == NULL, EILSEQ);
+
+    FAILS(graphdriver_apply_diff(ID_A, NULL) == -1, EINVAL);
+    FAILS(graphdriver_apply_diff(ID_A, &stream) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "graphdriver_apply_diff: content->read is NULL"));
+    FAILS(graphdriver_get_layer_fs_info(ID_A, NULL) == -1, EINVAL);
+    WORKS((free_graphdriver_mount_opts(NULL), true));
+    WORKS((free_graphdriver_status(NULL), true));
+}
+
 /* Without a store the rest fails in one way. */
 static void nothing_is_open(void)
 {
@@ -301,6 +398,7 @@ static void nothing_is_open(void)
     const char *names[] = { "a:1" };
     imagetool_images_list all;
     imagetool_fs_info info;
+    struct driver_create_opts driver_opts = { NULL, NULL };
 
     FAILS(layer_store_create(ID_A, &no_opts, NULL, NULL) == -1, ENODEV);
     FAILS(layer_inc_hold_refs(ID_A) == -1, ENODEV);
@@ -321,6 +419,18 @@ static void nothing_is_open(void)
     FAILS(layer_store_check(ID_A) == -1, ENODEV);
     WORKS((layer_store_exit(), true));
     WORKS((layer_store_cleanup(), true));
+
+    FAILS(graphdriver_create_rw(ID_A, NULL, &driver_opts) == -1, ENODEV);
+    FAILS(graphdriver_create_ro(ID_A, NULL, &driver_opts) == -1, ENODEV);
+    FAILS(graphdriver_rm_layer(ID_A) == -1, ENODEV);
+    FAILS(graphdriver_mount_layer(ID_A, NULL) == NULL, ENODEV);
+    FAILS(graphdriver_umount_layer(ID_A) == -1, ENODEV);
+    FAILS(!graphdriver_layer_exists(ID_A), ENODEV);
+    FAILS(graphdriver_get_metadata(ID_A) == NULL, ENODEV);
+    FAILS(graphdriver_get_status() == NULL, ENODEV);
+    FAILS(graphdriver_try_repair_lowers(ID_A, ID_B) == -1, ENODEV);
+    FAILS(graphdriver_get_layer_fs_info(ID_A, &info) == -1, ENODEV);
+    FAILS(graphdriver_cleanup() == -1, ENODEV);
 
     FAILS(image_store_create(ID_A, NULL, 0, NULL, NULL, NULL, NULL) == NULL, ENODEV);
     FAILS(image_store_lookup(ID_A) == NULL, ENODEV);
@@ -512,10 +622,12 @@ int main(int argc, char **argv)
     layer_init();
     image_init();
     storage_init();
+    driver_init();
     nothing_is_open();
     for (int open = 0; open < 2; open++) {
         layer_create();
         layers();
+        drivers();
         image_create();
         images();
         storage_layers();

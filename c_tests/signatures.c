@@ -38,6 +38,23 @@ int layer_store_check(const char *id);
 void free_layer_opts(struct layer_opts *opts);
 void free_layer_store_mount_opts(struct layer_store_mount_opts *opts);
 
+/* driver.h of iSulad. */
+int graphdriver_init(const struct storage_module_init_options *opts);
+int graphdriver_create_rw(const char *id, const char *parent, struct driver_create_opts *create_opts);
+int graphdriver_create_ro(const char *id, const char *parent, const struct driver_create_opts *create_opts);
+int graphdriver_rm_layer(const char *id);
+char *graphdriver_mount_layer(const char *id, const struct driver_mount_opts *mount_opts);
+int graphdriver_umount_layer(const char *id);
+bool graphdriver_layer_exists(const char *id);
+int graphdriver_apply_diff(const char *id, const struct io_read_wrapper *content);
+container_inspect_graph_driver *graphdriver_get_metadata(const char *id);
+struct graphdriver_status *graphdriver_get_status(void);
+int graphdriver_try_repair_lowers(const char *id, const char *parent);
+int graphdriver_get_layer_fs_info(const char *id, imagetool_fs_info *fs_info);
+int graphdriver_cleanup(void);
+void free_graphdriver_mount_opts(struct driver_mount_opts *opts);
+void free_graphdriver_status(struct graphdriver_status *status);
+
 /* storage.h of iSulad. */
 void free_layer(struct layer *layer);
 void free_layer_list(struct layer_list *list);

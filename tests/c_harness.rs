@@ -213,6 +213,18 @@ fn the_layer_store_works_on_overlay() {
 }
 
 #[test]
+fn the_graph_driver_works_on_plain_copies() {
+    Program::new(&["graphdriver.c"]).check(&["/root", "/run", "vfs"]);
+}
+
+#[test]
+fn the_graph_driver_works_on_overlay() {
+    if needs_root() {
+        Program::new(&["graphdriver.c"]).check(&["/root", "/run", "overlay"]);
+    }
+}
+
+#[test]
 fn the_flat_image_store_works() {
     Program::new(&["image_store.c"]).check(&["/root"]);
 }

@@ -60,6 +60,15 @@ pub struct NewLayer<'a> {
     pub mount_label: Option<&'a str>,
 }
 
+/// How to mount a layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountOptions<'a> {
+    /// SELinux label, or none.
+    pub label: Option<&'a str>,
+    /// Options in place of those of the driver's own configuration, if there are any.
+    pub options: &'a [String],
+}
+
 /// What a driver says of itself (`isula info`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverStatus {
@@ -126,6 +135,11 @@ pub trait GraphDriver: Send + Sync {
     /// looking into it does not change it (the reference mounts it writable, and the kernel then leaves attributes
     /// on it).
     fn mount(&self, id: &LayerId, kind: LayerKind, mount_label: Option<&str>) -> Result<PathBuf>;
+
+    /// The same with options of the caller's. A driver that has nothing to mount takes no notice of them.
+    fn mount_with(&self, id: &LayerId, kind: LayerKind, options: &MountOptions<'_>) -> Result<PathBuf> {
+        self.mount(id, kind, options.label)
+    }
 
     /// Unmounts a layer; not mounted or absent is fine.
     fn unmount(&self, id: &LayerId) -> Result<()>;

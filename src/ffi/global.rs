@@ -13,12 +13,15 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImageStore;
-use crate::layer::LayerStore;
+use crate::layer::{LayerStore, LoneDriver};
 use crate::rootfs::RootfsStore;
 use crate::storage::Storage;
 
 /// The store of the `layer_store_*` functions.
 pub(crate) static LAYERS: Slot<LayerStore> = Slot::new("the layer store");
+
+/// The driver of the `graphdriver_*` functions while no layer store is open.
+pub(crate) static DRIVER: Slot<LoneDriver> = Slot::new("the graph driver");
 
 /// The store of the `image_store_*` functions.
 pub(crate) static IMAGES: Slot<ImageStore> = Slot::new("the image store");

@@ -9,8 +9,8 @@
 //! | structs, and the check of their layouts | [`types`], [`layout`] |
 //! | what the process offers, and where the log goes | [`host`], [`logger`], [`isulad_log`] |
 //! | the one process-wide store of each kind | [`global`] |
-//! | one family of functions each | [`layer_store`], [`image_store`], [`image_object`], [`rootfs_store`], [`storage`], [`storage_image`],
-//! | | [`storage_layer`] |
+//! | one family of functions each | [`layer_store`], [`graphdriver`], [`image_store`], [`image_object`],
+//! | | [`rootfs_store`], [`storage`], [`storage_image`], [`storage_layer`] |
 //!
 //! Rules of every function: each pointer is checked (NULL: EINVAL and the parameter's name; text that is not UTF-8:
 //! EILSEQ); outputs are written on success only and whole; errno is set on failure only and kept on success; what is
@@ -20,6 +20,7 @@ pub(crate) mod arg;
 pub(crate) mod cmem;
 pub mod free;
 pub(crate) mod global;
+pub mod graphdriver;
 pub mod guard;
 pub mod host;
 pub mod image_object;

@@ -23,7 +23,7 @@ pub(super) const TEMPORARY: &str = ".tmp-";
 const DIR_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Largest record, as in the reference.
-const RECORD_LIMIT: u64 = 10 << 20;
+pub(super) const RECORD_LIMIT: u64 = 10 << 20;
 
 /// Name of a layer's tar-split stream in its record directory.
 pub(super) fn tar_split_name(id: &LayerId) -> String {

@@ -23,6 +23,7 @@
 mod check;
 mod create;
 mod delete;
+mod direct;
 mod disk;
 mod entry;
 mod load;
@@ -55,6 +56,7 @@ use entry::Entry;
 use reaper::Reaper;
 use registry::Registry;
 
+pub use direct::{Direct, LoneDriver};
 pub use types::{CreateLayer, Created, Layer, LayerStoreOptions, Problem};
 
 /// The layer store. All methods may be called from any thread; lookups never wait for a create, apply or delete.

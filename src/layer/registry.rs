@@ -51,6 +51,8 @@ struct Ledger {
     claimed_names: HashMap<String, ThreadId>,
     /// How many layers, listed or being created, stand on a layer.
     children: HashMap<LayerId, usize>,
+    /// Layers that were made past the store, and what they stand on: each counts in `children`.
+    beside: HashMap<LayerId, LayerId>,
 }
 
 /// What a create is to do.
@@ -77,6 +79,15 @@ pub(super) struct Reservation<'a> {
 pub(super) struct Removal<'a> {
     registry: &'a Registry,
     entry: Arc<Entry>,
+}
+
+/// The sole right to work on one layer that the store does not list.
+#[derive(Debug)]
+pub(super) struct Beside<'a> {
+    registry: &'a Registry,
+    id: LayerId,
+    /// What it is to stand on, while it is being made.
+    parent: Option<LayerId>,
 }
 
 /// A call under way; [`Registry::close`] waits for it.
@@ -261,6 +272,28 @@ impl Registry {
         }
     }
 
+    /// Asks for the right to work on a layer that the store does not list; waits while it, or what it is to stand on, is
+    /// being created or deleted. Listed: `AlreadyExists`.
+    pub(super) fn reserve_beside(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Beside<'_>> {
+        let mut ledger = self.ledger.lock();
+        loop {
+            ledger.changeable()?;
+            let mut ids = [Some(id), parent].into_iter().flatten();
+            let Some(busy) = ids.find(|id| ledger.busy.contains_key(*id)) else { break };
+            ledger.refuse_own(busy.as_str())?;
+            self.released.wait(&mut ledger);
+        }
+        if self.index.read().by_id.contains_key(id) {
+            let message = format!("layer {id} belongs to the layer store");
+            return Err(Error::new(ErrorKind::AlreadyExists, message));
+        }
+        ledger.busy.insert(id.clone(), thread::current().id());
+        if let Some(parent) = parent {
+            *ledger.children.entry(parent.clone()).or_insert(0) += 1;
+        }
+        Ok(Beside { registry: self, id: id.clone(), parent: parent.cloned() })
+    }
+
     /// Refuses all further changes: memory and disk may differ.
     pub(super) fn latch(&self, why: String) {
         log::error!("the layer store takes no more changes until it is opened again: {why}");
@@ -431,6 +464,35 @@ impl Drop for Removal<'_> {
     fn drop(&mut self) {
         let mut ledger = self.registry.ledger.lock();
         ledger.busy.remove(self.entry.id());
+        self.registry.release(ledger);
+    }
+}
+
+impl Beside<'_> {
+    /// The layer was made: what it stands on stays as long as it does.
+    pub(super) fn made(mut self) {
+        let mut ledger = self.registry.ledger.lock();
+        if let Some(parent) = self.parent.take() {
+            let before = ledger.beside.insert(self.id.clone(), parent);
+            ledger.drop_child(before.as_ref());
+        }
+        drop(ledger);
+        // The rest is released by `drop`.
+    }
+
+    /// The layer is gone.
+    pub(super) fn removed(self) {
+        let mut ledger = self.registry.ledger.lock();
+        let parent = ledger.beside.remove(&self.id);
+        ledger.drop_child(parent.as_ref());
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        let mut ledger = self.registry.ledger.lock();
+        ledger.busy.remove(&self.id);
+        ledger.drop_child(self.parent.as_ref());
         self.registry.release(ledger);
     }
 }

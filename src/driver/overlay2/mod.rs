@@ -50,8 +50,8 @@ use crate::digest::Digest;
 use crate::driver::home::Home;
 use crate::driver::options::OverlayOptions;
 use crate::driver::{
-    Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer, OwnerShift,
-    Removed, Verdict,
+    Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions, NewLayer,
+    OwnerShift, Removed, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -142,7 +142,11 @@ impl GraphDriver for Overlay2 {
     }
 
     fn mount(&self, id: &LayerId, kind: LayerKind, mount_label: Option<&str>) -> Result<PathBuf> {
-        self.overlay()?.mount(id, kind, mount_label)
+        self.mount_with(id, kind, &MountOptions { label: mount_label, options: &[] })
+    }
+
+    fn mount_with(&self, id: &LayerId, kind: LayerKind, options: &MountOptions<'_>) -> Result<PathBuf> {
+        self.overlay()?.mount(id, kind, options)
     }
 
     fn unmount(&self, id: &LayerId) -> Result<()> {

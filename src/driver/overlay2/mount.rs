@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use crate::driver::LayerKind;
+use crate::driver::{LayerKind, MountOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::sys::fs::{Dir, filesystem_name};
@@ -22,7 +22,7 @@ impl Overlay {
         self.home.dir().path().join(id).join(MERGED)
     }
 
-    pub(super) fn mount(&self, id: &LayerId, kind: LayerKind, label: Option<&str>) -> Result<PathBuf> {
+    pub(super) fn mount(&self, id: &LayerId, kind: LayerKind, options: &MountOptions<'_>) -> Result<PathBuf> {
         self.home.check_writable()?;
         let layer = self.layer(id)?;
         let context = |error: Error| error.context(format!("mount layer {id}"));
@@ -36,7 +36,7 @@ impl Overlay {
             return Err(context(Error::new(ErrorKind::InUse, what)));
         }
         self.ensure_own_dirs(&layer).map_err(context)?;
-        let overlay = self.overlay_of(id, &layer, kind, label).map_err(context)?;
+        let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
         mount::mount_overlay(&overlay, &Path::new(id.as_str()).join(MERGED), MountMethod::Auto)
             .map_err(context)?;
         Ok(self.mount_path(id))
@@ -49,7 +49,7 @@ impl Overlay {
         id: &LayerId,
         layer: &Dir,
         kind: LayerKind,
-        label: Option<&str>,
+        options: &MountOptions<'_>,
     ) -> Result<mount::Overlay<'_>> {
         let own = Path::new(id.as_str());
         let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
@@ -82,8 +82,11 @@ impl Overlay {
             lowers,
             upper,
             work,
-            options: self.options.mount_options.iter().cloned().collect(),
-            label: label.filter(|label| !label.is_empty()).map(str::to_owned),
+            options: match options.options {
+                [] => self.options.mount_options.iter().cloned().collect(),
+                of_the_caller => of_the_caller.to_vec(),
+            },
+            label: options.label.filter(|label| !label.is_empty()).map(str::to_owned),
         })
     }
 

@@ -2,6 +2,7 @@
 //! `repr(C)` mirrors of every struct that crosses the boundary, one noun a file. Their layouts are checked against
 //! `src/ffi/layout.def`, see [`crate::ffi::layout`].
 
+pub mod driver;
 pub mod image;
 pub mod layer;
 pub mod libisula;
@@ -9,6 +10,7 @@ pub mod rootfs;
 pub mod stream;
 pub mod time;
 
+pub use driver::{CDriverCreateOpts, CDriverMountOpts};
 pub use image::{CImageStore, CStorageImgCreateOptions, image_storage_images, image_store_t, timestamp};
 pub use layer::{
     CGraphdriverStatus, CLayer, CLayerList, CLayerOpts, CLayerStoreMountOpts, CStorageLayerCreateOpts,
