@@ -196,6 +196,98 @@ struct rootfs_list {
 };
 
 /**
+ * How to open the stores.
+ */
+struct storage_module_init_options {
+    /**
+     * Directory of what is lost at a reboot: mount state.
+     */
+    char *storage_run_root;
+    /**
+     * Directory of everything else.
+     */
+    char *storage_root;
+    /**
+     * `overlay`, `overlay2` (both keep their data in `overlay`), `vfs`.
+     */
+    char *driver_name;
+    /**
+     * `key=value` options of the driver.
+     */
+    char **driver_opts;
+    /**
+     * Their number.
+     */
+    size_t driver_opts_len;
+    /**
+     * Check the content of all layers at start.
+     */
+    bool integration_check;
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+    /**
+     * Layers may come from a remote directory.
+     */
+    bool enable_remote_layer;
+#endif
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+    /**
+     * Lock that the caller shares with the refresh of remote layers.
+     */
+    pthread_rwlock_t *remote_lock;
+#endif
+};
+
+/**
+ * Options of a layer's creation by the driver.
+ */
+struct driver_create_opts {
+    /**
+     * SELinux label, or NULL.
+     */
+    char *mount_label;
+    /**
+     * Storage options such as `size`, or NULL.
+     */
+    json_map_string_string *storage_opt;
+};
+
+/**
+ * Options of a mount by the driver, freed by free_graphdriver_mount_opts.
+ */
+struct driver_mount_opts {
+    /**
+     * SELinux label, or NULL.
+     */
+    char *mount_label;
+    /**
+     * Mount options in place of those that the driver was opened with, if there are any.
+     */
+    char **options;
+    /**
+     * Their number.
+     */
+    size_t options_len;
+};
+
+/**
+ * What a driver says of itself.
+ */
+struct graphdriver_status {
+    /**
+     * Name.
+     */
+    char *driver_name;
+    /**
+     * File system below it.
+     */
+    char *backing_fs;
+    /**
+     * Lines `Name: value`.
+     */
+    char *status;
+};
+
+/**
  * Shows the text of a failure to the person who asked.
  */
 typedef void (*isula_storage_error_fn)(const char *message, void *userdata);
@@ -373,48 +465,6 @@ struct image_store {
 typedef struct image_store image_store_t;
 
 /**
- * How to open the stores.
- */
-struct storage_module_init_options {
-    /**
-     * Directory of what is lost at a reboot: mount state.
-     */
-    char *storage_run_root;
-    /**
-     * Directory of everything else.
-     */
-    char *storage_root;
-    /**
-     * `overlay`, `overlay2` (both keep their data in `overlay`), `vfs`.
-     */
-    char *driver_name;
-    /**
-     * `key=value` options of the driver.
-     */
-    char **driver_opts;
-    /**
-     * Their number.
-     */
-    size_t driver_opts_len;
-    /**
-     * Check the content of all layers at start.
-     */
-    bool integration_check;
-#if defined(ENABLE_REMOTE_LAYER_STORE)
-    /**
-     * Layers may come from a remote directory.
-     */
-    bool enable_remote_layer;
-#endif
-#if defined(ENABLE_REMOTE_LAYER_STORE)
-    /**
-     * Lock that the caller shares with the refresh of remote layers.
-     */
-    pthread_rwlock_t *remote_lock;
-#endif
-};
-
-/**
  * Where a field of a struct is in the built library.
  */
 struct isula_storage_layout_entry {
@@ -582,24 +632,6 @@ struct storage_layer_create_opts {
  * What the storage facade is given to make a layer, under iSulad's name.
  */
 typedef struct storage_layer_create_opts storage_layer_create_opts_t;
-
-/**
- * What a driver says of itself.
- */
-struct graphdriver_status {
-    /**
-     * Name.
-     */
-    char *driver_name;
-    /**
-     * File system below it.
-     */
-    char *backing_fs;
-    /**
-     * Lines `Name: value`.
-     */
-    char *status;
-};
 
 #ifdef __cplusplus
 extern "C" {
@@ -788,6 +820,197 @@ void isula_storage_free_storage_rootfs(storage_rootfs *rootfs);
  * The members of `list` must be as this library returns them.
  */
 void isula_storage_clear_rootfs_list(struct rootfs_list *list);
+
+/**
+ * Opens a graph driver alone, without a layer store. layer_store_init and storage_module_init open the driver
+ * themselves: the functions of this family then work on theirs.
+ *
+ * @param opts borrowed; storage_root and driver_name must be given and not be empty; storage_run_root is not used
+ * @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (a driver is open already in this
+ * process), EBUSY (another process owns the driver's directory), EILSEQ (a text is not UTF-8), EOPNOTSUPP
+ * (devicemapper, which is not built in, or the driver cannot work here), or what the system said
+ *
+ * # Safety
+ * `opts` must be NULL or valid with all its members during the call.
+ */
+int graphdriver_init(const struct storage_module_init_options *opts);
+
+/**
+ * Makes an empty layer for a container.
+ *
+ * @param id borrowed; 1-255 bytes, one path component that does not start with a dot
+ * @param parent borrowed; the layer it stands on, or NULL
+ * @param create_opts borrowed, not changed; storage_opt may have one `size`
+ * @return 0, or -1 with errno EINVAL (NULL, bad id, unknown option, bad size), EILSEQ, EEXIST (a layer of this id is
+ * there: nothing is touched; the reference takes it over with what it holds), ENOENT (no such parent), EOPNOTSUPP (a size,
+ * and the file system cannot limit it), ENODEV (no driver is open), or what the system said; nothing remains then
+ *
+ * # Safety
+ * All pointers must be valid during the call.
+ */
+int graphdriver_create_rw(const char *id,
+                          const char *parent,
+                          struct driver_create_opts *create_opts);
+
+/**
+ * Makes an empty layer for an image, to be filled with graphdriver_apply_diff.
+ *
+ * @param id borrowed; 1-255 bytes, one path component that does not start with a dot
+ * @param parent borrowed; the layer it stands on, or NULL
+ * @param create_opts borrowed; must have no storage options
+ * @return as for graphdriver_create_rw; a storage option is EINVAL
+ *
+ * # Safety
+ * All pointers must be valid during the call.
+ */
+int graphdriver_create_ro(const char *id, const char *parent, const struct driver_create_opts *create_opts);
+
+/**
+ * Removes a layer's data; unmounts it first if it is mounted. What the layer store has a record of is deleted with
+ * layer_store_delete only.
+ *
+ * @param id borrowed
+ * @return 0: removed, or there was none; -1 with errno EINVAL (NULL, bad id), EILSEQ, EBUSY (the layer store has a
+ * record of it, other layers stand on it, or its mount is in use: nothing is touched), ENODEV (no driver is open), or what
+ * the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int graphdriver_rm_layer(const char *id);
+
+/**
+ * Mounts a layer, not counting: one that is mounted already stays so. An image layer that the layer store has a record
+ * of is mounted read-only, every other layer writable.
+ *
+ * @param id borrowed
+ * @param mount_opts borrowed; NULL: no label, and the options that the driver was opened with
+ * @return the root of the mounted layer, malloc'ed, freed with free(); NULL with errno EINVAL (NULL, bad id, bad option),
+ * EILSEQ, ENOENT (no such layer), EUCLEAN (what it stands on is broken), ENODEV (no driver is open), or what the system
+ * said
+ *
+ * # Safety
+ * `id` must be NULL or a string, `mount_opts` NULL or valid with all its members.
+ */
+char *graphdriver_mount_layer(const char *id,
+                              const struct driver_mount_opts *mount_opts);
+
+/**
+ * Unmounts a layer, however often it was mounted.
+ *
+ * @param id borrowed
+ * @return 0: done, or there was nothing to do (not mounted, no such layer); -1 with errno EINVAL (NULL, bad id), EILSEQ,
+ * ENODEV (no driver is open), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int graphdriver_umount_layer(const char *id);
+
+/**
+ * Whether the driver has a layer; a lost link of it is made again.
+ *
+ * @param id borrowed
+ * @return true or false; false with errno EINVAL (NULL, bad id), EILSEQ, ENODEV (no driver is open) if it could not be
+ * found out
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+bool graphdriver_layer_exists(const char *id);
+
+/**
+ * Fills an empty layer from an archive; when it returns, the content is durable. No tar-split stream is kept: the
+ * archive cannot be exported again byte for byte. layer_store_create does all of it.
+ *
+ * @param id borrowed
+ * @param content borrowed; as for layer_store_create
+ * @return 0, or -1 with errno EINVAL (NULL, bad id, no read function), EILSEQ, ENOENT (no such layer), EBUSY (the layer
+ * store has a record of it, or it is mounted), EEXIST (it has content), EBADMSG (not an archive, or truncated), EFBIG (a
+ * limit), ENODEV (no driver is open), or what the system said; a part of the archive may be in the layer then: remove it
+ *
+ * # Safety
+ * All pointers must be valid during the call; `content` may be read from any thread, by one at a time.
+ */
+int graphdriver_apply_diff(const char *id,
+                           const struct io_read_wrapper *content);
+
+/**
+ * Gives where a layer's content is.
+ *
+ * @param id borrowed
+ * @return freed with isula_storage_free_graph_driver; NULL with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such
+ * layer: the reference makes paths up), ENODEV (no driver is open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+container_inspect_graph_driver *graphdriver_get_metadata(const char *id);
+
+/**
+ * Gives what the driver says of itself.
+ *
+ * @return freed with free_graphdriver_status; NULL with errno ENODEV (no driver is open), ENOMEM
+ */
+struct graphdriver_status *graphdriver_get_status(void);
+
+/**
+ * Rebuilds what a layer stands on if it is broken.
+ *
+ * @param id borrowed
+ * @param parent borrowed; the layer that it stands on, or NULL
+ * @return 0: in order, repaired, or there is no such layer; -1 with errno EINVAL (NULL, bad id), EILSEQ, EUCLEAN (cannot
+ * be repaired), ENODEV (no driver is open), or what the system said
+ *
+ * # Safety
+ * Both must be NULL or strings.
+ */
+int graphdriver_try_repair_lowers(const char *id,
+                                  const char *parent);
+
+/**
+ * Gives what a layer itself holds, without the layers beneath it.
+ *
+ * @param id borrowed
+ * @param fs_info out; as for layer_store_get_layer_fs_info
+ * @return 0: given, or there is no such layer and nothing was written; -1 with errno EINVAL (NULL, bad id), EILSEQ,
+ * ENODEV (no driver is open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string, `fs_info` NULL or writable; what it held is not freed.
+ */
+int graphdriver_get_layer_fs_info(const char *id,
+                                  imagetool_fs_info *fs_info);
+
+/**
+ * Closes a driver that graphdriver_init opened: waits for calls under way, takes the mount of its home away. Layers stay
+ * mounted. Later calls fail with ENODEV until a driver is opened again. Not to be called by the read function of
+ * graphdriver_apply_diff, which would wait for itself.
+ *
+ * @return 0, or -1 with errno EBUSY (the driver is the layer store's: layer_store_exit closes it), ENODEV (no driver is
+ * open), or what the system said
+ */
+int graphdriver_cleanup(void);
+
+/**
+ * Frees options of a mount by the driver and all their members.
+ *
+ * @param opts taken; may be NULL
+ *
+ * # Safety
+ * `opts` and its members must be malloc'ed and not be used afterwards.
+ */
+void free_graphdriver_mount_opts(struct driver_mount_opts *opts);
+
+/**
+ * Frees what a driver says of itself.
+ *
+ * @param status taken; may be NULL
+ *
+ * # Safety
+ * `status` must be as graphdriver_get_status returns it and not be used afterwards.
+ */
+void free_graphdriver_status(struct graphdriver_status *status);
 
 /**
  * Text of the last failure of the calling thread: the function's name, what was tried on which thing, and why.

@@ -8,8 +8,8 @@ use crate::ffi::cmem::{Members, clear, free, free_array, free_pointers, release,
 use crate::ffi::guard::guard_void;
 use crate::ffi::types::{
     CCntRootfs, CContainerInspectGraphDriver, CContainerInspectGraphDriverData, CDefsHealthCheck,
-    CDefsMapStringObject, CDefsMapStringObjectElement, CDriverMountOpts, CGraphdriverStatus, CImagetoolFsInfo,
-    CImagetoolFsInfoImageFilesystemsElement, CImagetoolFsInfoImageFilesystemsFsId,
+    CDefsMapStringObject, CDefsMapStringObjectElement, CDriverMountOpts, CGraphdriverStatus,
+    CImagetoolFsInfo, CImagetoolFsInfoImageFilesystemsElement, CImagetoolFsInfoImageFilesystemsFsId,
     CImagetoolFsInfoImageFilesystemsInodesUsed, CImagetoolFsInfoImageFilesystemsUsedBytes, CImagetoolImage,
     CImagetoolImageSummary, CImagetoolImageSummaryUid, CImagetoolImageUid, CImagetoolImagesList,
     CJsonMapStringInt64, CJsonMapStringString, CLayer, CLayerList, CLayerOpts, CLayerStoreMountOpts,
@@ -324,26 +324,4 @@ pub unsafe extern "C" fn isula_storage_free_storage_rootfs(rootfs: *mut CStorage
 pub unsafe extern "C" fn isula_storage_clear_rootfs_list(list: *mut CRootfsList) {
     // SAFETY: the caller's promise.
     guard_void("isula_storage_clear_rootfs_list", || unsafe { clear(list) });
-/// Frees options of a mount by the driver and all their members.
-///
-/// @param opts taken; may be NULL
-///
-/// # Safety
-/// `opts` and its members must be malloc'ed and not be used afterwards.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_graphdriver_mount_opts(opts: *mut CDriverMountOpts) {
-    // SAFETY: the caller's promise.
-    guard_void("free_graphdriver_mount_opts", || unsafe { free(opts) });
-}
-
-/// Frees what a driver says of itself.
-///
-/// @param status taken; may be NULL
-///
-/// # Safety
-/// `status` must be as graphdriver_get_status returns it and not be used afterwards.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_graphdriver_status(status: *mut CGraphdriverStatus) {
-    // SAFETY: the caller's promise.
-    guard_void("free_graphdriver_status", || unsafe { free(status) });
 }

@@ -5,9 +5,9 @@ use std::ffi::{c_char, c_int};
 
 use crate::driver::{DriverOptions, LayerKind, MountOptions, NewLayer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ffi::cmem::CBox;
+use crate::ffi::cmem::{CBox, free};
 use crate::ffi::global::{DRIVER, LAYERS};
-use crate::ffi::guard::guard;
+use crate::ffi::guard::{guard, guard_void};
 use crate::ffi::stream::CallerStream;
 use crate::ffi::types::{
     CContainerInspectGraphDriver, CDriverCreateOpts, CDriverMountOpts, CGraphdriverStatus, CImagetoolFsInfo,
@@ -377,4 +377,28 @@ pub extern "C" fn graphdriver_cleanup() -> c_int {
         }
         Err(Error::new(ErrorKind::NotReady, "no graph driver is open"))
     })
+}
+
+/// Frees options of a mount by the driver and all their members.
+///
+/// @param opts taken; may be NULL
+///
+/// # Safety
+/// `opts` and its members must be malloc'ed and not be used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_graphdriver_mount_opts(opts: *mut CDriverMountOpts) {
+    // SAFETY: the caller's promise.
+    guard_void("free_graphdriver_mount_opts", || unsafe { free(opts) });
+}
+
+/// Frees what a driver says of itself.
+///
+/// @param status taken; may be NULL
+///
+/// # Safety
+/// `status` must be as graphdriver_get_status returns it and not be used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free_graphdriver_status(status: *mut CGraphdriverStatus) {
+    // SAFETY: the caller's promise.
+    guard_void("free_graphdriver_status", || unsafe { free(status) });
 }
