@@ -89,27 +89,31 @@ static void write_file(const char *dir, const char *name, const char *text)
     }
 }
 
-int main(int argc, char **argv)
+/* An image of schema 1 in the image store of this driver. */
+static void make_old_image(const char *root, const char *driver)
+{
+    char dir[2048];
+
+    CHECK(mkdir(root, 0700) == 0);
+    snprintf(dir, sizeof(dir), "%s/%s-images", root, driver);
+    CHECK(mkdir(dir, 0700) == 0);
+    snprintf(dir, sizeof(dir), "%s/%s-images/" OLD_ID, root, driver);
+    CHECK(mkdir(dir, 0700) == 0);
+    write_file(dir, "manifest", MANIFEST);
+    write_file(dir, "images.json", RECORD);
+    asked = freed = 0;
+}
+
+static void the_image_store_asks_the_program(char *root)
 {
     char driver[] = "overlay", dir[2048], *id;
     struct storage_module_init_options conf;
     struct stat status;
     imagetool_image *image;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s ROOT\n", argv[0]);
-        return 2;
-    }
-    CHECK(mkdir(argv[1], 0700) == 0);
-    snprintf(dir, sizeof(dir), "%s/overlay-images", argv[1]);
-    CHECK(mkdir(dir, 0700) == 0);
-    snprintf(dir, sizeof(dir), "%s/overlay-images/" OLD_ID, argv[1]);
-    CHECK(mkdir(dir, 0700) == 0);
-    write_file(dir, "manifest", MANIFEST);
-    write_file(dir, "images.json", RECORD);
-
+    make_old_image(root, driver);
     memset(&conf, 0, sizeof(conf));
-    conf.storage_root = argv[1];
+    conf.storage_root = root;
     conf.driver_name = driver;
     WORKS(image_store_init(&conf) == 0);
     CHECK(asked == 2);
@@ -117,6 +121,7 @@ int main(int argc, char **argv)
 
     WORKS((id = image_store_lookup("old:1")) != NULL);
     CHECK(id != NULL && strcmp(id, OLD_ID) != 0);
+    snprintf(dir, sizeof(dir), "%s/%s-images/" OLD_ID, root, driver);
     CHECK(stat(dir, &status) == -1 && errno == ENOENT);
     WORKS((image = image_store_get_image("old:1")) != NULL);
     if (image != NULL) {
@@ -127,5 +132,32 @@ int main(int argc, char **argv)
     isula_storage_free_imagetool_image(image);
     free(id);
     image_store_free();
+}
+
+static void the_storage_asks_the_program(char *root)
+{
+    char driver[] = "vfs", run[2048];
+    struct storage_module_init_options conf;
+
+    make_old_image(root, driver);
+    snprintf(run, sizeof(run), "%s-run", root);
+    memset(&conf, 0, sizeof(conf));
+    conf.storage_root = root;
+    conf.storage_run_root = run;
+    conf.driver_name = driver;
+    WORKS(storage_module_init(&conf) == 0);
+    CHECK(asked == 2);
+    CHECK(freed == asked);
+    storage_module_exit();
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s ROOT ANOTHER\n", argv[0]);
+        return 2;
+    }
+    the_image_store_asks_the_program(argv[1]);
+    the_storage_asks_the_program(argv[2]);
     return DONE();
 }

@@ -1877,8 +1877,8 @@ void free_storage_module_init_options(struct storage_module_init_options *opts);
  * @return freed with free_layer_list; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (the layer
  * store is not open), ENOMEM
  *
- * The image store asks for the layers of images of schema 1 through this name and free_layer_list: a program that is
- * linked with the shared library may define its own two, and they are used.
+ * The image store asks for the layers of images of schema 1 through this name and free_layer_list: a program may define
+ * its own two, and they are used.
  *
  * # Safety
  * `digest` must be NULL or a string.

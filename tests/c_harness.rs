@@ -231,7 +231,7 @@ fn the_flat_image_store_works() {
 
 #[test]
 fn a_program_may_bring_its_own_layers() {
-    Program::new(&["interpose.c"]).check(&["/root"]);
+    Program::new(&["interpose.c"]).check(&["/root", "/module"]);
 }
 
 #[test]

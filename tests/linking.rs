@@ -252,7 +252,8 @@ fn a_program_may_bring_its_own_layers_however_it_is_linked() {
     for (kind, line) in link_lines().iter().enumerate() {
         for flag in ["-rdynamic", "-O0"] {
             run(compiler(dir.path(), "own").arg(flag).arg(c_test("interpose.c")).args(line));
-            run(program(dir.path(), "own").arg(dir.path().join(format!("root{kind}{flag}"))));
+            let roots = ["flat", "module"].map(|name| dir.path().join(format!("{name}{kind}{flag}")));
+            run(program(dir.path(), "own").args(roots));
         }
     }
 }

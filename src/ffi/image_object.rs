@@ -80,7 +80,7 @@ pub unsafe extern "C" fn new_image_store(
             ownership,
             durability: Durability::Full,
             default_host: host::default_registry_host(),
-            layers: Some(Arc::new(ProcessLayers)),
+            layers: Some(Arc::new(ProcessLayers::default())),
             // By the documents an image is complete with its record; manifest and config are optional.
             list_incomplete: true,
         })?;

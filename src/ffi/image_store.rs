@@ -44,7 +44,7 @@ pub unsafe extern "C" fn image_store_init(opts: *mut CStorageModuleInitOptions) 
                 ownership: Ownership::Owner,
                 durability: Durability::Full,
                 default_host: host::default_registry_host(),
-                layers: Some(Arc::new(ProcessLayers)),
+                layers: Some(Arc::new(ProcessLayers::default())),
                 list_incomplete: false,
             })
         })?;

@@ -293,14 +293,20 @@ pub unsafe extern "C" fn layer_store_by_compress_digest(
         let digest = unsafe { arg::text(digest, "digest") }?;
         // SAFETY: the caller's promise.
         let resp = unsafe { arg::out(resp, "resp") }?;
-        resp.set(by_compressed_digest(digest)?.into_value());
+        resp.set(by_compressed_digest(None, digest)?.into_value());
         Ok(0)
     })
 }
 
-/// The layers of which this is the compressed digest; none: `NotFound`.
-pub(crate) fn by_compressed_digest(digest: &str) -> Result<cmem::CBox<CLayerList>> {
-    let layers = LAYERS.get()?.read(|store| Ok(store.by_compressed_digest(digest)))?;
+/// The layers of this store, or else of the process's, of which this is the compressed digest; none: `NotFound`.
+pub(crate) fn by_compressed_digest(
+    store: Option<&LayerStore>,
+    digest: &str,
+) -> Result<cmem::CBox<CLayerList>> {
+    let layers = match store {
+        Some(store) => store.by_compressed_digest(digest),
+        None => LAYERS.get()?.read(|store| Ok(store.by_compressed_digest(digest)))?,
+    };
     if layers.is_empty() {
         return Err(Error::not_found(format!("no layer has the compressed digest {digest}")));
     }

@@ -4,6 +4,7 @@
 //! An image store asks for layers through the process, not directly: a program may bring its own
 //! `storage_layers_get_by_compress_digest` (the reference's own tests do), and it wins over ours.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::ffi::guard::{guard, guard_void};
 use crate::ffi::types::{CLayerList, CStorageModuleInitOptions};
 use crate::ffi::{arg, host, layer_store};
 use crate::image::{LayerCandidate, LayerLookup};
-use crate::layer::LayerStoreOptions;
+use crate::layer::{LayerStore, LayerStoreOptions};
 use crate::storage::{Storage, StorageOptions};
 
 /// Opens the storage of this process: layers, images, containers, and what a start has to put right. From then on the
@@ -37,7 +38,9 @@ pub unsafe extern "C" fn storage_module_init(opts: *mut CStorageModuleInitOption
     guard("storage_module_init", || {
         // SAFETY: the caller's promise.
         let options = unsafe { storage_options(opts) }?;
-        global::open_all(|| Storage::open_with(options, process_layers()))?;
+        global::open_all(|| {
+            Storage::open_with(options, |layers| Arc::new(ProcessLayers { layers: Some(layers) }))
+        })?;
         Ok(0)
     })
 }
@@ -110,8 +113,8 @@ unsafe impl Members for CStorageModuleInitOptions {
 /// @return freed with free_layer_list; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (there is none), ENODEV (the layer
 /// store is not open), ENOMEM
 ///
-/// The image store asks for the layers of images of schema 1 through this name and free_layer_list: a program that is
-/// linked with the shared library may define its own two, and they are used.
+/// The image store asks for the layers of images of schema 1 through this name and free_layer_list: a program may define
+/// its own two, and they are used.
 ///
 /// # Safety
 /// `digest` must be NULL or a string.
@@ -120,7 +123,8 @@ pub unsafe extern "C" fn storage_layers_get_by_compress_digest(digest: *const c_
     guard("storage_layers_get_by_compress_digest", || {
         // SAFETY: the caller's promise.
         let digest = unsafe { arg::text(digest, "digest") }?;
-        Ok(layer_store::by_compressed_digest(digest)?.into_raw())
+        let asked_for = ASKED_FOR.with_borrow(Clone::clone);
+        Ok(layer_store::by_compressed_digest(asked_for.as_deref(), digest)?.into_raw())
     })
 }
 
@@ -141,22 +145,29 @@ static FUNCTIONS: Lazy<(GetFn, FreeFn)> = Lazy::new(|| {
     )
 });
 
-/// The process's own layers, when it has another function for them than this library's.
-fn process_layers() -> Option<Arc<dyn LayerLookup>> {
-    let ours: GetFn = storage_layers_get_by_compress_digest;
-    (!std::ptr::fn_addr_eq(FUNCTIONS.0, ours)).then(|| Arc::new(ProcessLayers) as _)
+thread_local! {
+    /// The layers for which this thread asks the process at the moment.
+    static ASKED_FOR: RefCell<Option<Arc<LayerStore>>> = const { RefCell::new(None) };
 }
 
 /// Layers as the process knows them.
-#[derive(Debug)]
-pub(crate) struct ProcessLayers;
+///
+/// Whether the process's function is ours cannot be told by its address: where a program brings its own, our name means
+/// that one too. So the process is always asked, and ours finds here which layers are meant.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessLayers {
+    /// Layers of a storage that is not yet that of the process.
+    layers: Option<Arc<LayerStore>>,
+}
 
 impl LayerLookup for ProcessLayers {
     fn by_compressed_digest(&self, digest: &str) -> Vec<LayerCandidate> {
         let Ok(digest) = CString::new(digest) else { return Vec::new() };
         let (get, free) = *FUNCTIONS;
+        let before = ASKED_FOR.replace(self.layers.clone());
         // SAFETY: a string; the function gives NULL or a list that is ours.
         let list = unsafe { get(digest.as_ptr()) };
+        ASKED_FOR.set(before);
         // SAFETY: as above.
         let candidates = unsafe { candidates(list) };
         // SAFETY: not used any more.

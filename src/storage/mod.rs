@@ -126,11 +126,15 @@ impl Storage {
     /// Opens the stores, layers first, and puts right what a crash or a missing disk left, see `startup`. Never deletes
     /// out of doubt. After an error nothing is held; it can be tried again.
     pub fn open(options: StorageOptions) -> Result<Storage> {
-        Storage::open_with(options, None)
+        Storage::open_with(options, |layers| Arc::new(ByDigest(layers)))
     }
 
-    /// The same with another place where layers of schema 1 images are looked up than the storage's own.
-    pub fn open_with(options: StorageOptions, lookup: Option<Arc<dyn LayerLookup>>) -> Result<Storage> {
+    /// The same with another place where layers of schema 1 images are looked up; `lookup` gets the layers that were
+    /// opened.
+    pub fn open_with(
+        options: StorageOptions,
+        lookup: impl FnOnce(Arc<LayerStore>) -> Arc<dyn LayerLookup>,
+    ) -> Result<Storage> {
         let driver_dir = name_on_disk(&options.driver)?;
         if options.ownership == Ownership::ReadOnly && !Storage::exists(&options.root, &options.driver)? {
             return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
@@ -150,7 +154,7 @@ impl Storage {
             ownership: options.ownership,
             durability: options.durability,
             default_host: options.default_host.clone(),
-            layers: Some(lookup.unwrap_or_else(|| Arc::new(ByDigest(layers.clone())))),
+            layers: Some(lookup(layers.clone())),
             list_incomplete: false,
         })?);
         Ok(Storage {
