@@ -9,14 +9,17 @@
 //!   <driver>/                 see `driver`
 //! ```
 //!
-//! One lock, `ties`, taken before the stores' own locks, which are taken and dropped inside their methods. It is held while
+//! One lock, `ties`, is taken before the stores' own locks, which are taken and dropped inside their methods. It is held while
 //! the record of an image is made whole, while names or an image are removed, while it is decided whether an image uses a
 //! layer and the layer is forgotten if not, and while a hold is dropped: so nobody sees or removes an image half-made, and
 //! no layer is deleted between its use and the record that tells of it. No data is read, unpacked or deleted under it.
 
+mod containers;
 mod import;
 mod inspect;
+mod integrity;
 mod remove;
+mod startup;
 mod status;
 
 use std::collections::HashSet;
@@ -25,23 +28,27 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{self, ImageId, LayerId};
 use crate::image::{CreateImage, ImageStore, ImageStoreOptions, LayerCandidate, LayerLookup};
-use crate::layer::{Layer, LayerStore, LayerStoreOptions};
+use crate::layer::{Layer, LayerStore, LayerStoreOptions, Problem};
 use crate::reference;
+use crate::rootfs::{RootfsStore, RootfsStoreOptions};
 use crate::units::Bytes;
 
 pub use crate::driver::{Limits, Metadata, OwnerShift, Verdict, name_on_disk};
 pub use crate::persist::{Durability, Ownership};
 pub use crate::spec::platform::Platform;
+pub use containers::CreateContainer;
 pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
 pub use inspect::{ImageDetails, LayerDetails};
 pub use remove::Removal;
 pub use status::Status;
+
+use containers::InTransit;
 
 /// Key of the big data that holds an image's manifest.
 pub const MANIFEST_KEY: &str = "manifest";
@@ -103,8 +110,13 @@ pub struct Storage {
     limits: Limits,
     layers: Arc<LayerStore>,
     images: Arc<ImageStore>,
+    /// None in a storage that is only read and has none.
+    containers: Option<Arc<RootfsStore>>,
+    run_root: PathBuf,
+    /// What the start found beyond what the stores report.
+    problems: RwLock<Vec<Problem>>,
     /// See above.
-    ties: Mutex<()>,
+    ties: Mutex<InTransit>,
 }
 
 impl Storage {
@@ -141,7 +153,7 @@ impl Storage {
         }
         let layers = Arc::new(LayerStore::open(LayerStoreOptions {
             root: options.root.clone(),
-            run_root: options.run_root,
+            run_root: options.run_root.clone(),
             driver: options.driver,
             driver_options: options.driver_options,
             durability: options.durability,
@@ -157,16 +169,34 @@ impl Storage {
             layers: Some(lookup(layers.clone())),
             list_incomplete: false,
         })?);
-        Ok(Storage {
+        let read_only = options.ownership == Ownership::ReadOnly;
+        let containers = RootfsStore::open(RootfsStoreOptions {
+            dir: options.root.join(format!("{driver_dir}-containers")),
+            ownership: options.ownership,
+            durability: options.durability,
+        });
+        let containers = match containers {
+            Err(error) if read_only && error.kind() == ErrorKind::NotFound => None,
+            opened => Some(Arc::new(opened?)),
+        };
+        let storage = Storage {
             root: options.root,
+            run_root: options.run_root,
             driver_dir,
-            read_only: options.ownership == Ownership::ReadOnly,
+            read_only,
             default_host: options.default_host,
             limits: options.limits,
             layers,
             images,
-            ties: Mutex::new(()),
-        })
+            containers,
+            problems: RwLock::default(),
+            ties: Mutex::default(),
+        };
+        // A reader sees the stores as of different moments: an image that came in between has not lost its layers.
+        if !read_only {
+            storage.start(options.integration_check)?;
+        }
+        Ok(storage)
     }
 
     /// `storage_root`.
@@ -182,6 +212,15 @@ impl Storage {
     /// The image store.
     pub fn images(&self) -> &Arc<ImageStore> {
         &self.images
+    }
+
+    /// What was found wrong when the storage was opened: by each of the stores, and between them.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.layers.problems();
+        problems.extend(self.images.problems());
+        problems.extend(self.containers.iter().flat_map(|containers| containers.problems()));
+        problems.extend(self.problems.read().iter().cloned());
+        problems
     }
 
     fn require_writable(&self) -> Result<()> {

@@ -8,6 +8,7 @@ use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
 
 use super::Storage;
+use super::containers::InTransit;
 use super::import::layer_ids;
 
 /// What [`Storage::remove_image`] did.
@@ -45,6 +46,7 @@ impl Storage {
             return Ok(Removal { image, untagged: vec![asked], deleted: false, layers: Vec::new() });
         }
         let top = record.layer.as_deref().map(LayerId::new).transpose()?;
+        self.refuse_if_used(&image, &ties)?;
         if let Some(top) = &top {
             self.refuse_if_in_use(&image, top)?;
         }
@@ -57,6 +59,19 @@ impl Storage {
             None => Vec::new(),
         };
         Ok(Removal { image, untagged: record.names.clone(), deleted: true, layers })
+    }
+
+    /// A container was made from the image, or is just being made or deleted.
+    fn refuse_if_used(&self, image: &ImageId, ties: &InTransit) -> Result<()> {
+        let mut user = ties.user_of(image.as_str()).map(ToString::to_string);
+        if let Ok(containers) = self.containers() {
+            let recorded =
+                containers.list()?.into_iter().find(|record| record.image.as_deref() == Some(image.as_str()));
+            user = recorded.and_then(|record| record.id.clone()).or(user);
+        }
+        let Some(user) = user else { return Ok(()) };
+        let error = Error::new(ErrorKind::InUse, format!("image {image} is used by container {user}"));
+        Err(error.for_people(format!("Image used by {user}")))
     }
 
     /// A container keeps its own layer on top of the image's; whoever mounted the image looks at its top layer.
@@ -96,13 +111,14 @@ impl Storage {
     pub fn delete_image(&self, any: &str) -> Result<bool> {
         self.require_writable()?;
         let top = {
-            let _ties = self.ties.lock();
+            let ties = self.ties.lock();
             let record = match self.images().get(any) {
                 Ok(record) => record,
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(error),
             };
             let id = ImageId::new(record.id.as_deref().unwrap_or_default())?;
+            self.refuse_if_used(&id, &ties)?;
             self.images().delete(id.as_str())?;
             record.layer.clone()
         };

@@ -33,15 +33,16 @@ pub struct Status {
 }
 
 impl Storage {
-    /// Asks both stores.
+    /// Asks all stores.
     pub fn status(&self) -> Result<Status> {
         let layers = self.layers().list();
         let writable = layers.iter().filter(|layer| layer.writable).count();
         let bytes = layers.iter().map(|layer| u64::try_from(layer.uncompressed_size).unwrap_or(0));
-        let mut problems = self.layers().problems();
-        problems.extend(self.images().problems());
         let mut quarantined = self.layers().quarantined()?;
         quarantined.extend(self.images().quarantined()?);
+        if let Ok(containers) = self.containers() {
+            quarantined.extend(containers.quarantined()?);
+        }
         Ok(Status {
             driver: self.layers().status()?,
             images: self.images().count()?,
@@ -50,7 +51,7 @@ impl Storage {
             mounted: layers.iter().filter(|layer| layer.mount_count > 0).count(),
             layer_bytes: Bytes(bytes.fold(0, u64::saturating_add)),
             image_records: self.images().usage()?,
-            problems,
+            problems: self.problems(),
             quarantined,
         })
     }
