@@ -466,6 +466,14 @@ static void nothing_is_open(void)
     FAILS(storage_img_set_image_size(ID_A) == -1, ENODEV);
     FAILS(!storage_image_exist(ID_A), ENODEV);
     FAILS(storage_get_img_count() == (size_t)-1, ENODEV);
+    FAILS(storage_rootfs_create(ID_A, "a:1", NULL, NULL, NULL) == -1, ENODEV);
+    FAILS(storage_rootfs_delete(ID_A) == -1, ENODEV);
+    FAILS(storage_rootfs_mount(ID_A) == NULL, ENODEV);
+    FAILS(storage_rootfs_umount(ID_A, true) == -1, ENODEV);
+    FAILS(storage_rootfs_fs_usgae(ID_A, &info) == -1, ENODEV);
+    FAILS(storage_rootfs_get_dir() == NULL, ENODEV);
+    FAILS(storage_get_metadata_by_container_id(ID_A) == NULL, ENODEV);
+    FAILS(storage_broken_rw_layer_delete(ID_A) == -1, ENODEV);
 }
 
 static void storage_init(void)
@@ -543,6 +551,44 @@ static void storage_layers(void)
     FAILS(!is_parent_layer_of_other_layer(NOT_UTF8, NULL, &list), EILSEQ);
     FAILS(!is_parent_layer_of_other_layer(ID_A, NOT_UTF8, &list), EILSEQ);
     FAILS(!is_parent_layer_of_other_layer(ID_A, NULL, NULL), EINVAL);
+}
+
+static void storage_containers(void)
+{
+    char untouched = 'x', *mountpoint = &untouched, bad[] = NOT_UTF8, *bad_texts[] = { bad };
+    json_map_string_string map;
+    imagetool_fs_info info;
+
+    memset(&map, 0, sizeof(map));
+    memset(&info, 0x55, sizeof(info));
+    map.len = 1;
+    map.keys = bad_texts;
+    FAILS(storage_rootfs_create(NULL, "a:1", NULL, NULL, &mountpoint) == -1, EINVAL);
+    FAILS(storage_rootfs_create(NOT_UTF8, "a:1", NULL, NULL, &mountpoint) == -1, EILSEQ);
+    FAILS(storage_rootfs_create("../x", "a:1", NULL, NULL, &mountpoint) == -1, EINVAL);
+    FAILS(storage_rootfs_create(ID_A, NULL, NULL, NULL, &mountpoint) == -1, EINVAL);
+    FAILS(storage_rootfs_create(ID_A, NOT_UTF8, NULL, NULL, &mountpoint) == -1, EILSEQ);
+    FAILS(storage_rootfs_create(ID_A, "a:1", NOT_UTF8, NULL, &mountpoint) == -1, EILSEQ);
+    FAILS(storage_rootfs_create(ID_A, "a:1", NULL, &map, &mountpoint) == -1, EILSEQ);
+    map.keys = NULL;
+    FAILS(storage_rootfs_create(ID_A, "a:1", NULL, &map, &mountpoint) == -1, EINVAL);
+    FAILS(storage_rootfs_delete(NULL) == -1, EINVAL);
+    FAILS(storage_rootfs_delete(NOT_UTF8) == -1, EILSEQ);
+    FAILS(storage_rootfs_mount(NULL) == NULL, EINVAL);
+    FAILS(storage_rootfs_mount(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(storage_rootfs_umount(NULL, true) == -1, EINVAL);
+    FAILS(storage_rootfs_umount(NOT_UTF8, true) == -1, EILSEQ);
+    FAILS(storage_rootfs_fs_usgae(NULL, &info) == -1, EINVAL);
+    FAILS(storage_rootfs_fs_usgae(NOT_UTF8, &info) == -1, EILSEQ);
+    FAILS(storage_rootfs_fs_usgae(ID_A, NULL) == -1, EINVAL);
+    FAILS(storage_get_metadata_by_container_id(NULL) == NULL, EINVAL);
+    FAILS(storage_get_metadata_by_container_id(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(storage_broken_rw_layer_delete(NULL) == -1, EINVAL);
+    FAILS(storage_broken_rw_layer_delete(NOT_UTF8) == -1, EILSEQ);
+    CHECK(mountpoint == &untouched);
+    for (size_t i = 0; i < sizeof(info); i++) {
+        CHECK(((const char *)&info)[i] == 0x55);
+    }
 }
 
 static void storage_images(void)
@@ -632,6 +678,7 @@ int main(int argc, char **argv)
         images();
         storage_layers();
         storage_images();
+        storage_containers();
         freeing_nothing();
         if (open == 0) {
             memset(&conf, 0, sizeof(conf));

@@ -85,6 +85,15 @@ struct layer *storage_layer_get(const char *layer_id);
 int storage_layer_try_repair_lowers(const char *layer_id, const char *last_layer_id);
 int storage_inc_hold_refs(const char *layer_id);
 int storage_dec_hold_refs(const char *layer_id);
+int storage_broken_rw_layer_delete(const char *layer_id);
+int storage_rootfs_create(const char *container_id, const char *image, const char *mount_label,
+                          json_map_string_string *storage_opts, char **mountpoint);
+int storage_rootfs_delete(const char *container_id);
+int storage_rootfs_fs_usgae(const char *container_id, imagetool_fs_info *fs_info);
+char *storage_rootfs_mount(const char *container_id);
+int storage_rootfs_umount(const char *container_id, bool force);
+char *storage_rootfs_get_dir(void);
+container_inspect_graph_driver *storage_get_metadata_by_container_id(const char *id);
 
 /* Of iSulad's storage.c, exported without a declaration. */
 bool is_parent_layer_of_other_layer(const char *layer_id, const char *last_deleted_layer_id,

@@ -1839,9 +1839,10 @@ void free_rootfs_t(cntrootfs_t *ptr);
 
 /**
  * Opens the storage of this process: layers, images, containers, and what a start has to put right. From then on the
- * `layer_store_*` and `image_store_*` functions work on the same stores.
+ * `layer_store_*`, `image_store_*` and `rootfs_store_*` functions work on the same stores.
  *
- * Nothing is deleted out of doubt: what cannot be used is put aside or not listed, and reported through the log.
+ * Nothing is deleted out of doubt: what cannot be used is put aside or not listed, and reported through the log. Of each
+ * container whose record is absent or does not parse, the clean-up function of the host is told once all is open.
  *
  * @param opts borrowed; storage_root, storage_run_root and driver_name must be given and not be empty
  * @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (the storage or one of its stores is open
@@ -2185,6 +2186,112 @@ int storage_dec_hold_refs(const char *layer_id);
 bool is_parent_layer_of_other_layer(const char *layer_id,
                                     const char *last_deleted_layer_id,
                                     const struct layer_list *all_layers);
+
+/**
+ * Makes a container: a record, and a writable layer of the same id on top of the image's.
+ *
+ * @param container_id borrowed; 1-255 bytes, one path component that does not start with a dot
+ * @param image borrowed; id, short id of at least three hex digits, or name in any spelling
+ * @param mount_label borrowed; SELinux label; may be NULL
+ * @param storage_opts borrowed; options of the layer such as `size`; may be NULL
+ * @param mountpoint out, may be NULL; where the layer is or would be mounted, malloc'ed, freed with free()
+ * @return 0, or -1 with errno EINVAL (NULL, bad id, no image name, bad option), EILSEQ, ENOENT (no such image), EEXIST (a
+ * container of this id exists, or another layer: nothing is touched), EOPNOTSUPP (the driver cannot do what an option
+ * asks for), ENODEV (not open), or what the system said; nothing of the container remains then
+ *
+ * # Safety
+ * All pointers must be NULL or valid during the call.
+ */
+int storage_rootfs_create(const char *container_id,
+                          const char *image,
+                          const char *mount_label,
+                          json_map_string_string *storage_opts,
+                          char **mountpoint);
+
+/**
+ * Deletes a container with its layer; unmounts it first.
+ *
+ * @param container_id borrowed
+ * @return 0: deleted, or there was none; -1 with errno EINVAL (NULL), EILSEQ, EBUSY (it cannot be unmounted), ENODEV (not
+ * open), or what the system said: the container is still there then
+ *
+ * # Safety
+ * `container_id` must be NULL or a string.
+ */
+int storage_rootfs_delete(const char *container_id);
+
+/**
+ * Mounts a container, counting.
+ *
+ * @param container_id borrowed
+ * @return its root, malloc'ed, freed with free(); NULL with errno EINVAL (NULL), EILSEQ, ENOENT (no such container, or its
+ * layer is missing), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `container_id` must be NULL or a string.
+ */
+char *storage_rootfs_mount(const char *container_id);
+
+/**
+ * Drops one mount of a container, or all of them.
+ *
+ * @param container_id borrowed
+ * @param force drop all mounts, not one
+ * @return 0: done, or there was nothing to do (no such container or layer, not mounted); -1 with errno EINVAL (NULL),
+ * EILSEQ, ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `container_id` must be NULL or a string.
+ */
+int storage_rootfs_umount(const char *container_id,
+                          bool force);
+
+/**
+ * Gives what a container itself holds, without its image. (The name is iSulad's.)
+ *
+ * @param container_id borrowed
+ * @param fs_info out; one element with the time in nanoseconds since 1970, the directory, its apparent size in bytes and
+ * number of inodes; freed with isula_storage_clear_imagetool_fs_info
+ * @return 0: given, or its layer is missing and nothing was written; -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such
+ * container), ENODEV (not open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `container_id` must be NULL or a string, `fs_info` NULL or writable; what it held is not freed.
+ */
+int storage_rootfs_fs_usgae(const char *container_id,
+                            imagetool_fs_info *fs_info);
+
+/**
+ * Gives the directory of the containers' records.
+ *
+ * @return malloc'ed, freed with free(); NULL with errno ENODEV (not open), ENOMEM
+ */
+char *storage_rootfs_get_dir(void);
+
+/**
+ * Gives where a container's content is.
+ *
+ * @param id borrowed; as container_id
+ * @return freed with isula_storage_free_graph_driver; NULL with errno EINVAL (NULL), EILSEQ, ENOENT (no such container, or
+ * its layer is missing), ENODEV (not open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+container_inspect_graph_driver *storage_get_metadata_by_container_id(const char *id);
+
+/**
+ * Takes the layer of a container whose record is broken out of the storage. It is not deleted: record and data go into
+ * quarantine and can be restored.
+ *
+ * @param layer_id borrowed; the id of the container
+ * @return 0, or -1 with errno EINVAL (NULL, no container's layer), EILSEQ, ENOENT (no such layer), EBUSY (a container has
+ * it, or it cannot be unmounted), ENODEV (not open), or what the system said
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+int storage_broken_rw_layer_delete(const char *layer_id);
 
 #ifdef __cplusplus
 }  // extern "C"

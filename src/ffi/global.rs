@@ -26,6 +26,9 @@ pub(crate) static DRIVER: Slot<LoneDriver> = Slot::new("the graph driver");
 /// The store of the `image_store_*` functions.
 pub(crate) static IMAGES: Slot<ImageStore> = Slot::new("the image store");
 
+/// The store of the `rootfs_store_*` functions.
+pub(crate) static ROOTFS: Slot<RootfsStore> = Slot::new("the rootfs store");
+
 /// What the `storage_*` functions work on.
 pub(crate) static STORAGE: Slot<Storage> = Slot::new("the storage");
 
@@ -35,10 +38,15 @@ pub(crate) fn open_all(open: impl FnOnce() -> Result<Storage>) -> Result<()> {
     let module = STORAGE.reserve()?;
     let layers = LAYERS.reserve()?;
     let images = IMAGES.reserve()?;
+    let rootfs = ROOTFS.reserve()?;
+    // Until the layer store has one.
+    let _driver = DRIVER.reserve()?;
     let storage = Arc::new(open()?);
+    let containers = storage.containers()?.clone();
     let panicked = Arc::default();
     layers.publish(Held::one_of(storage.layers(), &panicked));
     images.publish(Held::one_of(storage.images(), &panicked));
+    rootfs.publish(Held::one_of(&containers, &panicked));
     module.publish(Held::one_of(&storage, &panicked));
     Ok(())
 }
@@ -49,15 +57,15 @@ pub(crate) fn close_all() -> Result<()> {
     let Some(module) = STORAGE.take() else { return Ok(()) };
     let layers = LAYERS.take_if(|held| Arc::ptr_eq(&held.store, module.store.layers()));
     let images = IMAGES.take_if(|held| Arc::ptr_eq(&held.store, module.store.images()));
+    let containers = module.store.containers().ok();
+    let rootfs = ROOTFS.take_if(|held| containers.is_some_and(|ours| Arc::ptr_eq(&held.store, ours)));
     let closed = module.read(Storage::end);
     layers.into_iter().for_each(Held::wait_until_unused);
     images.into_iter().for_each(Held::wait_until_unused);
+    rootfs.into_iter().for_each(Held::wait_until_unused);
     Held::wait_until_unused(module);
     closed
 }
-
-/// The store of the `rootfs_store_*` functions.
-pub(crate) static ROOTFS: Slot<RootfsStore> = Slot::new("the rootfs store");
 
 /// A store behind the C ABI. After a panic in it reads go on, writes are refused until it is opened or loaded again;
 /// stores that were opened together are refused together, for it is not known which of them the panic left half-changed.

@@ -10,7 +10,7 @@
 //! | what the process offers, and where the log goes | [`host`], [`logger`], [`isulad_log`] |
 //! | the one process-wide store of each kind | [`global`] |
 //! | one family of functions each | [`layer_store`], [`graphdriver`], [`image_store`], [`image_object`],
-//! | | [`rootfs_store`], [`storage`], [`storage_image`], [`storage_layer`] |
+//! | | [`rootfs_store`], [`storage`], [`storage_image`], [`storage_layer`], [`storage_rootfs`] |
 //!
 //! Rules of every function: each pointer is checked (NULL: EINVAL and the parameter's name; text that is not UTF-8:
 //! EILSEQ); outputs are written on success only and whole; errno is set on failure only and kept on success; what is
@@ -35,5 +35,6 @@ pub mod rootfs_store;
 pub mod storage;
 pub mod storage_image;
 pub mod storage_layer;
+pub mod storage_rootfs;
 pub(crate) mod stream;
 pub mod types;

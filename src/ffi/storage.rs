@@ -13,7 +13,7 @@ use once_cell::sync::Lazy;
 use crate::error::Result;
 use crate::ffi::cmem::{self, Members};
 use crate::ffi::free::free_layer_list;
-use crate::ffi::global;
+use crate::ffi::global::{self, STORAGE};
 use crate::ffi::guard::{guard, guard_void};
 use crate::ffi::types::{CLayerList, CStorageModuleInitOptions};
 use crate::ffi::{arg, host, layer_store};
@@ -22,9 +22,10 @@ use crate::layer::{LayerStore, LayerStoreOptions};
 use crate::storage::{Storage, StorageOptions};
 
 /// Opens the storage of this process: layers, images, containers, and what a start has to put right. From then on the
-/// `layer_store_*` and `image_store_*` functions work on the same stores.
+/// `layer_store_*`, `image_store_*` and `rootfs_store_*` functions work on the same stores.
 ///
-/// Nothing is deleted out of doubt: what cannot be used is put aside or not listed, and reported through the log.
+/// Nothing is deleted out of doubt: what cannot be used is put aside or not listed, and reported through the log. Of each
+/// container whose record is absent or does not parse, the clean-up function of the host is told once all is open.
 ///
 /// @param opts borrowed; storage_root, storage_run_root and driver_name must be given and not be empty
 /// @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (the storage or one of its stores is open
@@ -41,6 +42,9 @@ pub unsafe extern "C" fn storage_module_init(opts: *mut CStorageModuleInitOption
         global::open_all(|| {
             Storage::open_with(options, |layers| Arc::new(ProcessLayers { layers: Some(layers) }))
         })?;
+        let broken = STORAGE.get()?.read(|storage| Ok(storage.containers()?.broken()))?;
+        // With nothing held: the function may call the library.
+        broken.iter().for_each(|id| host::report_broken_rootfs(id.as_str()));
         Ok(0)
     })
 }
