@@ -22,15 +22,40 @@ pub struct Usage {
     pub inodes: Inodes,
 }
 
+/// What is wrong with the text of a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadSize {
+    /// It does not start with a digit.
+    NoDigit,
+    /// The unit is not known.
+    UnknownUnit,
+    /// More than one point, or nothing after it.
+    Malformed,
+    /// More bytes than an `i64` holds.
+    TooLarge,
+}
+
 impl Bytes {
     /// Parses a size as iSulad does: digits, an optional fraction, an optional unit (`B K M G T P`, with `I`
     /// and/or `B` after it, any case); all units are powers of 1024. Units: bytes.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: &str| Error::invalid(format!("invalid size: '{text}': {why}"));
+        Bytes::parse_exact(text).map_err(|bad| {
+            let why = match bad {
+                BadSize::NoDigit => "it does not start with a digit",
+                BadSize::UnknownUnit => "unknown unit",
+                BadSize::Malformed => "malformed number",
+                BadSize::TooLarge => "too large",
+            };
+            Error::invalid(format!("invalid size: '{text}': {why}"))
+        })
+    }
+
+    /// The same, for callers that have words of their own for what is wrong.
+    pub fn parse_exact(text: &str) -> Result<Self, BadSize> {
         let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(split);
         if !number.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(bad("it does not start with a digit"));
+            return Err(BadSize::NoDigit);
         }
         let shift = match unit.to_ascii_uppercase().as_str() {
             "" | "I" | "B" | "IB" => 0,
@@ -39,25 +64,25 @@ impl Bytes {
             "G" | "GI" | "GB" | "GIB" => 30,
             "T" | "TI" | "TB" | "TIB" => 40,
             "P" | "PI" | "PB" | "PIB" => 50,
-            _ => return Err(bad("unknown unit")),
+            _ => return Err(BadSize::UnknownUnit),
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if fraction.contains('.') || (number.contains('.') && fraction.is_empty()) {
-            return Err(bad("malformed number"));
+            return Err(BadSize::Malformed);
         }
-        let whole: u64 = whole.parse().map_err(|_| bad("too large"))?;
-        let whole = whole.checked_mul(1 << shift).ok_or_else(|| bad("too large"))?;
+        let whole: u64 = whole.parse().map_err(|_| BadSize::TooLarge)?;
+        let whole = whole.checked_mul(1 << shift).ok_or_else(|| BadSize::TooLarge)?;
         // Below one unit a few digits decide; more than 18 cannot change the byte count.
         let digits: String = fraction.chars().take(18).collect();
         let part = match digits.parse::<u128>() {
             Ok(value) => {
                 let scale = digits.chars().fold(1u128, |scale, _| scale * 10);
-                u64::try_from((value << shift) / scale).map_err(|_| bad("too large"))?
+                u64::try_from((value << shift) / scale).map_err(|_| BadSize::TooLarge)?
             }
             Err(_) => 0,
         };
         let total = whole.checked_add(part).filter(|total| i64::try_from(*total).is_ok());
-        total.map(Bytes).ok_or_else(|| bad("too large"))
+        total.map(Bytes).ok_or_else(|| BadSize::TooLarge)
     }
 }
 

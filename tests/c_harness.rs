@@ -225,6 +225,17 @@ fn the_graph_driver_works_on_overlay() {
 }
 
 #[test]
+fn owners_are_shifted_as_the_host_or_the_daemon_says() {
+    if needs_root() {
+        for driver in ["vfs", "overlay"] {
+            Program::new(&["userns.c"]).check(&["/root", "/run", driver]);
+            Program { sources: &["userns.c"], flags: &["-DDAEMON_FUNCTION"] }
+                .check(&["/root", "/run", driver]);
+        }
+    }
+}
+
+#[test]
 fn the_flat_image_store_works() {
     Program::new(&["image_store.c"]).check(&["/root"]);
 }

@@ -13,14 +13,15 @@ use rustix::fs::{Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags}
 use rustix::io::Errno;
 
 use crate::archive::ApplyOptions;
-use crate::archive::acl;
 use crate::archive::entry::Entry;
 use crate::archive::pax::show;
 use crate::archive::tree::Node;
+use crate::archive::{acl, capability};
 use crate::error::{During, Error, ErrorKind, Result};
 
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+const CAPABILITY: &[u8] = b"security.capability";
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Owner and group that an entry asks for, shifted; `None` where owners are not taken.
@@ -32,11 +33,20 @@ pub(super) fn owner(entry: &Entry, options: &ApplyOptions) -> Result<Option<(Uid
             .ok()
             .and_then(|id| id.checked_add(shift.unwrap_or(0)))
             .filter(|id| *id != u32::MAX)
-            .ok_or_else(|| Error::new(ErrorKind::InvalidData, format!("{what} id {id} is out of range")))
+            .ok_or_else(|| {
+                let by = shift.map_or(String::new(), |shift| format!(" after a shift by {shift}"));
+                Error::new(ErrorKind::InvalidData, format!("{what} id {id} is out of range{by}"))
+            })
     };
     let uid = id(entry.uid, shift.map(|shift| shift.uid), "user")?;
     let gid = id(entry.gid, shift.map(|shift| shift.gid), "group")?;
     Ok(options.owners.then(|| (Uid::from_raw(uid), Gid::from_raw(gid))))
+}
+
+/// Owner and group of what no entry asks for: the root of the user namespace; `None` where that is whoever we are.
+pub(super) fn root_owner(options: &ApplyOptions) -> Option<(Uid, Gid)> {
+    let shift = options.owner_shift.filter(|_| options.owners)?;
+    Some((Uid::from_raw(shift.uid), Gid::from_raw(shift.gid)))
 }
 
 /// Permission bits that an entry asks for.
@@ -132,6 +142,15 @@ fn set_xattrs(
     for xattr in &entry.xattrs {
         let name = xattr.name.as_slice();
         if name.starts_with(b"trusted.overlay.") || (options.drop_trusted && name.starts_with(b"trusted.")) {
+            continue;
+        }
+        if let Some(shift) = options.owner_shift
+            && name == CAPABILITY
+        {
+            let value = capability::of_namespace(&xattr.value, shift.uid).ok_or_else(|| {
+                Error::new(ErrorKind::InvalidData, format!("attribute {} is malformed", show(name)))
+            })?;
+            apply(name, &value)?;
             continue;
         }
         if let Some(shift) = options.owner_shift

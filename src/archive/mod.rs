@@ -37,6 +37,7 @@
 mod acl;
 mod apply;
 mod attributes;
+mod capability;
 mod compression;
 mod content;
 mod crc;

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::archive::attributes;
@@ -105,6 +105,8 @@ pub(super) struct Tree {
     last: Option<(Vec<u8>, Rc<Node>)>,
     clock: u64,
     missing: Missing,
+    /// Owner of directories that are made on the way; `None`: whoever we are.
+    owner: Option<(Uid, Gid)>,
 }
 
 /// What one step down found.
@@ -127,7 +129,13 @@ impl Tree {
             changed: Cell::new(false),
             used: Cell::new(0),
         });
-        Ok(Tree { root, nodes: HashMap::new(), last: None, clock: 0, missing })
+        Ok(Tree { root, nodes: HashMap::new(), last: None, clock: 0, missing, owner: None })
+    }
+
+    /// Gives directories that are made on the way to this owner.
+    pub(super) fn owned_by(mut self, owner: Option<(Uid, Gid)>) -> Tree {
+        self.owner = owner;
+        self
     }
 
     /// The directory at a cleaned path, symbolic links within the tree followed.
@@ -335,7 +343,7 @@ impl Tree {
         }
     }
 
-    /// Makes a directory that no entry named: 0755, owned by whoever we are.
+    /// Makes a directory that no entry named: 0755, of the root of the tree's user namespace.
     fn make(&mut self, parent: &Rc<Node>, name: &[u8]) -> Result<Rc<Node>> {
         let path = || show(&join(&parent.path, name));
         if self.missing == Missing::Fail {
@@ -348,6 +356,10 @@ impl Tree {
             .during(|| format!("open directory {}", path()))?;
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
             .during(|| format!("set mode of directory {}", path()))?;
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(&fd, Some(uid), Some(gid))
+                .during(|| format!("set owner of directory {}", path()))?;
+        }
         if parent.inherits() {
             attributes::remove_acls(fd.as_fd()).during(|| format!("directory {}", path()))?;
         }

@@ -58,7 +58,7 @@ impl<'o> Unpacker<'o> {
             Whiteouts::Remove | Whiteouts::Keep => Missing::Make,
         };
         Ok(Unpacker {
-            tree: Tree::open(root, missing)?,
+            tree: Tree::open(root, missing)?.owned_by(attributes::root_owner(options)),
             options,
             made: (options.whiteouts == Whiteouts::Remove).then(Inodes::new),
             closed: BTreeMap::new(),

@@ -11,7 +11,8 @@
 //!
 //! Files are shared by reflink where the file system can. Nothing is mounted: a layer's root is its directory, writable
 //! also for image layers, and `is_mounted` is false. What a layer "itself holds" is its whole tree. Works without root,
-//! as far as the content does; everything then belongs to the caller.
+//! as far as the content does; everything then belongs to the caller. For a user namespace, `vfs/`, `dir/` and the root of
+//! each layer belong to its root.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -218,7 +219,12 @@ impl Store {
         let layers = dir.open_dir(LAYERS)?;
         let backing_fs = filesystem_name(dir.as_fd())?;
         let home = Home::open(dir, driver.durability, driver.read_only)?;
-        Ok(Store { home, layers, owner_shift: driver.owner_shift, backing_fs })
+        let store = Store { home, layers, owner_shift: driver.owner_shift, backing_fs };
+        if !driver.read_only {
+            store.shift_owner(store.home.dir())?;
+            store.shift_owner(&store.layers)?;
+        }
+        Ok(store)
     }
 
     fn create(&self, layer: &NewLayer<'_>) -> Result<()> {
@@ -237,14 +243,20 @@ impl Store {
             }
             None => {
                 let tree = staged.dir().create_dir(TREE, ROOT_MODE)?;
-                if let Some(shift) = self.owner_shift {
-                    std::os::unix::fs::fchown(&tree, Some(shift.uid), Some(shift.gid))
-                        .during(|| "change owner of a new layer")?;
-                }
+                self.shift_owner(&tree)?;
                 self.home.flush(&tree)?;
             }
         }
         staged.publish_part(TREE, &self.layers, id.as_str())
+    }
+
+    /// Gives a directory to the owner of the user namespace, if there is one.
+    fn shift_owner(&self, dir: &Dir) -> Result<()> {
+        match self.owner_shift {
+            None => Ok(()),
+            Some(shift) => std::os::unix::fs::fchown(dir, Some(shift.uid), Some(shift.gid))
+                .during(|| format!("change owner of {}", dir.path().display())),
+        }
     }
 
     fn layer(&self, id: &LayerId) -> Result<Dir> {

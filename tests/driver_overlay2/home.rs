@@ -78,7 +78,7 @@ fn a_failed_start_leaves_no_mount() {
     let error = try_open(root.path(), &["overlay2.size=10G"]).err().unwrap();
     assert_eq!(
         error.report(),
-        "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
+        "open overlay driver: --storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
     );
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(common::mounts_below(root.path()), Vec::<PathBuf>::new());
@@ -102,10 +102,10 @@ fn a_size_for_a_container_is_refused_in_the_words_of_the_reference() {
         storage_options: &[("size".to_owned(), "1G".to_owned())],
         mount_label: None,
     };
-    assert_eq!(
-        driver.create(&new).unwrap_err().report(),
-        "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
-    );
+    let text = "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option";
+    let error = driver.create(&new).unwrap_err();
+    assert_eq!(error.shown(), Some(text));
+    assert_eq!(error.report(), format!("create layer layer: {text}"));
 }
 
 #[test]

@@ -40,19 +40,49 @@ impl Tar {
         self.entry(name, b'2', 0o777, b"", target)
     }
 
-    fn entry(mut self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) -> Tar {
+    fn entry(self, name: &str, kind: u8, mode: u32, content: &[u8], link: &str) -> Tar {
+        self.any(name, kind, mode, (0, 0), content, link)
+    }
+
+    /// Extended attributes of the next entry.
+    pub fn xattr(self, name: &str, value: &[u8]) -> Tar {
+        let mut rest = format!(" SCHILY.xattr.{name}=").into_bytes();
+        rest.extend_from_slice(value);
+        rest.push(b'\n');
+        let mut length = rest.len();
+        while format!("{length}").len() + rest.len() != length {
+            length = format!("{length}").len() + rest.len();
+        }
+        let record = [format!("{length}").as_bytes(), &rest].concat();
+        self.entry("pax", b'x', 0o644, &record, "")
+    }
+
+    /// An entry of any type, with its owner; a device is 1:3.
+    pub fn any(
+        mut self,
+        name: &str,
+        kind: u8,
+        mode: u32,
+        owner: (u32, u32),
+        content: &[u8],
+        link: &str,
+    ) -> Tar {
         let mut header = [0u8; 512];
         let mut put = |at: usize, text: &[u8]| header[at..at + text.len()].copy_from_slice(text);
         put(0, name.as_bytes());
         put(100, format!("{mode:07o}\0").as_bytes());
-        put(108, b"0000000\0");
-        put(116, b"0000000\0");
+        put(108, format!("{:07o}\0", owner.0).as_bytes());
+        put(116, format!("{:07o}\0", owner.1).as_bytes());
         put(124, format!("{:011o}\0", content.len()).as_bytes());
         put(136, format!("{:011o}\0", 1_000_000_000).as_bytes());
         put(148, b"        ");
         put(156, &[kind]);
         put(157, link.as_bytes());
         put(257, b"ustar\x0000");
+        if matches!(kind, b'3' | b'4') {
+            put(329, b"0000001\0");
+            put(337, b"0000003\0");
+        }
         let sum: u32 = header.iter().copied().map(u32::from).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         self.0.extend_from_slice(&header);

@@ -22,8 +22,9 @@ impl Overlay {
         if layout::is_reserved(id.as_str()) {
             return Err(Error::invalid(format!("layer id {id} is reserved")));
         }
-        let size = quota::requested_size(layer, self.quota.is_some(), self.options.default_size)?;
         let context = |error: Error| error.context(format!("create layer {id}"));
+        let size =
+            quota::requested_size(layer, self.quota.is_some(), self.options.default_size).map_err(context)?;
         let lowers = layer.parent.map(|parent| self.lowers_on(parent)).transpose().map_err(context)?;
         if let Some(lowers) = &lowers {
             // An image layer is mounted with its own content as one more lower layer.

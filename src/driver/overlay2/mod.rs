@@ -88,9 +88,7 @@ struct Overlay {
 impl Overlay2 {
     /// Opens the driver with its data in `home`. `name` is what it is called, `overlay` or `overlay2`.
     pub fn open(name: &'static str, home: &Path, options: &DriverOptions) -> Result<Overlay2> {
-        let overlay = Overlay::open(home, options).map_err(|error| {
-            if is_shown_as_it_is(&error) { error } else { error.context("open overlay driver") }
-        })?;
+        let overlay = Overlay::open(home, options).map_err(|error| error.context("open overlay driver"))?;
         Ok(Overlay2 { name, home: home.to_owned(), open: RwLock::new(Some(Arc::new(overlay))) })
     }
 
@@ -98,11 +96,6 @@ impl Overlay2 {
         let overlay = self.open.read().clone();
         overlay.ok_or_else(|| Error::new(ErrorKind::NotReady, "the overlay driver is closed"))
     }
-}
-
-/// Texts that people know from the reference are not wrapped.
-fn is_shown_as_it_is(error: &Error) -> bool {
-    error.to_string() == quota::NOT_SUPPORTED
 }
 
 impl GraphDriver for Overlay2 {

@@ -4,11 +4,14 @@
 use crate::driver::{LayerKind, NewLayer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::fs::Dir;
-use crate::units::Bytes;
+use crate::units::{BadSize, Bytes};
 
 /// What the reference says when a size is asked for and the file system cannot limit it; shown to people.
 pub(super) const NOT_SUPPORTED: &str =
     "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option";
+
+/// The same of a layer that is not a container's; the reference only logs it.
+pub(super) const READ_ONLY_LAYER: &str = "--storage-opt size is only supported for ReadWrite Layers";
 
 /// The smallest limit, one block.
 const SMALLEST: u64 = 4096;
@@ -43,31 +46,44 @@ pub(super) fn requested_size(
     if layer.kind == LayerKind::ReadOnly {
         return match layer.storage_options.first() {
             None => Ok(None),
-            Some((key, _)) => {
-                Err(Error::invalid(format!("storage option {key}: an image layer takes no storage options")))
-            }
+            Some(_) => Err(Error::invalid(READ_ONLY_LAYER)),
         };
     }
     if !supported {
         return match layer.storage_options {
             [] => Ok(None),
-            _ => Err(Error::new(ErrorKind::Unsupported, NOT_SUPPORTED)),
+            _ => Err(shown(ErrorKind::Unsupported, NOT_SUPPORTED)),
         };
     }
     // Only the first option counts: a key before `size` is refused, keys after it are never looked at.
     let Some((key, value)) = layer.storage_options.first() else {
         return Ok(default);
     };
+    let invalid = |text: String| shown(ErrorKind::InvalidArgument, text);
     if !key.eq_ignore_ascii_case("size") {
-        return Err(Error::invalid(format!("Unknown storage option: {key}")));
+        return Err(invalid(format!("Unknown storage option {key}")));
     }
-    match Bytes::parse(value)? {
+    let size = Bytes::parse_exact(value).map_err(|bad| {
+        // The texts of EINVAL and ERANGE in the C locale.
+        let why = match bad {
+            BadSize::TooLarge => "Numerical result out of range",
+            BadSize::NoDigit | BadSize::UnknownUnit | BadSize::Malformed => "Invalid argument",
+        };
+        invalid(format!("Invalid quota size: '{value}': {why}"))
+    })?;
+    match size {
         Bytes(0) => Ok(default),
         Bytes(size) if size < SMALLEST => {
-            Err(Error::invalid(format!("Illegal storage quota size {size}, {SMALLEST} at least")))
+            Err(invalid(format!("Illegal storage quota size {size}, {SMALLEST} at least")))
         }
         size => Ok(Some(size)),
     }
+}
+
+/// An error whose text the person who asked is shown as it is, in the words of the reference.
+fn shown(kind: ErrorKind, text: impl Into<String>) -> Error {
+    let text = text.into();
+    Error::new(kind, text.clone()).for_people(text)
 }
 
 #[cfg(test)]
@@ -98,10 +114,13 @@ mod tests {
                 error.report(),
                 "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
             );
+            assert_eq!(error.shown(), Some(error.report().as_str()));
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             for supported in [false, true] {
                 let error = ask(ReadOnly, &options, supported, None).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+                assert_eq!(error.report(), "--storage-opt size is only supported for ReadWrite Layers");
+                assert_eq!(error.shown(), None);
             }
         }
     }
@@ -116,14 +135,21 @@ mod tests {
         assert_eq!(rw(&[("size", "10G"), ("foo", "1")]).unwrap(), Some(Bytes(10 << 30)));
         assert_eq!(ask(LayerKind::ReadOnly, &[], true, default).unwrap(), None);
         let table = [
-            (vec![("foo", "1"), ("size", "1G")], "Unknown storage option: foo"),
+            (vec![("foo", "1"), ("size", "1G")], "Unknown storage option foo"),
             (vec![("size", "4095")], "Illegal storage quota size 4095, 4096 at least"),
             (vec![("size", "1")], "Illegal storage quota size 1, 4096 at least"),
-            (vec![("size", "x")], "invalid size: 'x': it does not start with a digit"),
+            (vec![("size", "x")], "Invalid quota size: 'x': Invalid argument"),
+            (vec![("size", "")], "Invalid quota size: '': Invalid argument"),
+            (vec![("size", "-1")], "Invalid quota size: '-1': Invalid argument"),
+            (vec![("Size", "1x")], "Invalid quota size: '1x': Invalid argument"),
+            (
+                vec![("size", "99999999999P")],
+                "Invalid quota size: '99999999999P': Numerical result out of range",
+            ),
         ];
         for (options, message) in table {
             let error = rw(&options).unwrap_err();
-            assert_eq!(error.report(), message);
+            assert_eq!((error.report().as_str(), error.shown()), (message, Some(message)));
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         }
     }
