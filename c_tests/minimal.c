@@ -175,9 +175,9 @@ static void make_image(void)
     CHECK(storage_img_set_image_size(IMAGE) == 0);
     CHECK(storage_dec_hold_refs(LAYER) == 0);
 
-    image = storage_img_get("minimal:1");
+    image = storage_img_get(NAME);
     CHECK(image != NULL && same(image->id, IMAGE) && image->spec != NULL && image->size > 0);
-    summary = storage_img_get_summary("minimal:1");
+    summary = storage_img_get_summary(NAME);
     CHECK(summary != NULL && same(summary->top_layer, LAYER));
     CHECK(storage_img_set_names(IMAGE, new_names, 2) == 0);
     CHECK(storage_img_get_names(IMAGE, &names, &len) == 0 && len == 2);
@@ -203,11 +203,12 @@ static void make_image(void)
 static void run_container(void)
 {
     container_inspect_graph_driver *inspect;
+    storage_layer_create_opts_t opts;
     imagetool_fs_info usage;
     struct stat status;
     char path[4096], *mountpoint = NULL;
 
-    CHECK(storage_rootfs_create(CONTAINER, "minimal:2", NULL, NULL, &mountpoint) == 0);
+    CHECK(storage_rootfs_create(CONTAINER, OTHER_NAME, NULL, NULL, &mountpoint) == 0);
     free(mountpoint);
     inspect = storage_get_metadata_by_container_id(CONTAINER);
     CHECK(inspect != NULL && inspect->name != NULL);
@@ -223,10 +224,15 @@ static void run_container(void)
 
     CHECK(storage_img_delete(IMAGE, true) == -1);
     CHECK(storage_rootfs_delete(CONTAINER) == 0);
-    CHECK(storage_rootfs_create(BROKEN, IMAGE, NULL, NULL, NULL) == 0);
+
+    /* A container's layer of which no container is known. */
+    memset(&opts, 0, sizeof(opts));
+    opts.parent = LAYER;
+    opts.writable = true;
+    CHECK(storage_layer_create(BROKEN, &opts) == 0);
     CHECK(storage_broken_rw_layer_delete(LAYER) == -1);
     CHECK(storage_broken_rw_layer_delete(BROKEN) == 0);
-    CHECK(storage_rootfs_delete(BROKEN) == 0);
+    CHECK(storage_layer_get(BROKEN) == NULL);
 }
 
 static int write_archive(const char *path)
@@ -258,7 +264,7 @@ int main(int argc, char **argv)
 
     /* The next start of the daemon. */
     open_module(argv[1], argv[2]);
-    CHECK(storage_image_exist("minimal:1") || storage_image_exist(IMAGE));
+    CHECK(storage_image_exist(OTHER_NAME));
     CHECK(storage_img_delete(IMAGE, true) == 0);
     CHECK(storage_get_img_count() == 0);
     CHECK(storage_layer_get(LAYER) == NULL);
