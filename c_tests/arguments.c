@@ -269,8 +269,122 @@ static void images(void)
     CHECK(texts == &pointer && pointer == &untouched && len == 77);
 }
 
+static void rootfs_init(void)
+{
+    char root[] = "/nonexistent", bad[] = NOT_UTF8, driver[] = "overlay", empty[] = "";
+    struct storage_module_init_options opts;
+
+    FAILS(rootfs_store_init(NULL) == -1, EINVAL);
+    /* Only two members are read. */
+    memset(&opts, 0x55, sizeof(opts));
+    opts.storage_root = NULL;
+    opts.driver_name = driver;
+    FAILS(rootfs_store_init(&opts) == -1, EINVAL);
+    opts.storage_root = bad;
+    FAILS(rootfs_store_init(&opts) == -1, EILSEQ);
+    opts.storage_root = empty;
+    FAILS(rootfs_store_init(&opts) == -1, EINVAL);
+    opts.storage_root = root;
+    opts.driver_name = NULL;
+    FAILS(rootfs_store_init(&opts) == -1, EINVAL);
+    opts.driver_name = bad;
+    FAILS(rootfs_store_init(&opts) == -1, EILSEQ);
+}
+
+static void rootfs(void)
+{
+    const char *names[] = { "a", NULL }, *bad_names[] = { NOT_UTF8 };
+    char id[] = ID_A, bad[] = NOT_UTF8, outside[] = "../x";
+    char *text = NULL;
+    struct storage_rootfs_options opts;
+    storage_rootfs record;
+    storage_rootfs_uidmap_element *uids[] = { NULL };
+    storage_rootfs_gidmap_element *gids[] = { NULL };
+    cntrootfs_t counted = { NULL, 1 };
+
+    FAILS(rootfs_store_create(NOT_UTF8, NULL, 0, NULL, ID_A, NULL, NULL) == NULL, EILSEQ);
+    FAILS(rootfs_store_create("../x", NULL, 0, NULL, ID_A, NULL, NULL) == NULL, EINVAL);
+    FAILS(rootfs_store_create("", NULL, 0, NULL, ID_A, NULL, NULL) == NULL, EINVAL);
+    FAILS(rootfs_store_create(ID_A, NULL, 1, NULL, ID_A, NULL, NULL) == NULL, EINVAL);
+    FAILS(rootfs_store_create(ID_A, names, 2, NULL, ID_A, NULL, NULL) == NULL, EINVAL);
+    FAILS(rootfs_store_create(ID_A, bad_names, 1, NULL, ID_A, NULL, NULL) == NULL, EILSEQ);
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NOT_UTF8, ID_A, NULL, NULL) == NULL, EILSEQ);
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NULL, NULL, NULL, NULL) == NULL, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "rootfs_store_create: layer is NULL"));
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NULL, NOT_UTF8, NULL, NULL) == NULL, EILSEQ);
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NULL, ID_A, NOT_UTF8, NULL) == NULL, EILSEQ);
+    memset(&opts, 0, sizeof(opts));
+    opts.id_mapping_opts.uid_map_len = 1;
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NULL, ID_A, NULL, &opts) == NULL, EINVAL);
+    opts.id_mapping_opts.uid_map_len = 0;
+    opts.id_mapping_opts.gid_map_len = 1;
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NULL, ID_A, NULL, &opts) == NULL, EINVAL);
+
+    FAILS((text = rootfs_store_lookup(NULL)) == NULL, EINVAL);
+    FAILS((text = rootfs_store_lookup(NOT_UTF8)) == NULL, EILSEQ);
+    FAILS(rootfs_store_delete(NULL) == -1, EINVAL);
+    FAILS(rootfs_store_delete(NOT_UTF8) == -1, EILSEQ);
+    FAILS(rootfs_store_set_metadata(NULL, "m") == -1, EINVAL);
+    FAILS(rootfs_store_set_metadata(NOT_UTF8, "m") == -1, EILSEQ);
+    FAILS(rootfs_store_set_metadata(ID_A, NULL) == -1, EINVAL);
+    FAILS(rootfs_store_set_metadata(ID_A, NOT_UTF8) == -1, EILSEQ);
+    FAILS(!rootfs_store_exists(NULL), EINVAL);
+    FAILS(!rootfs_store_exists(NOT_UTF8), EILSEQ);
+    FAILS(rootfs_store_get_rootfs(NULL) == NULL, EINVAL);
+    FAILS(rootfs_store_get_rootfs(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(rootfs_store_get_all_rootfs(NULL) == -1, EINVAL);
+
+    FAILS(rootfs_store_save(NULL) == -1, EINVAL);
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    memset(&record, 0, sizeof(record));
+    counted.srootfs = &record;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    record.id = id;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "rootfs_store_save: c->srootfs->layer is NULL"));
+    record.layer = bad;
+    FAILS(rootfs_store_save(&counted) == -1, EILSEQ);
+    record.layer = id;
+    record.id = bad;
+    FAILS(rootfs_store_save(&counted) == -1, EILSEQ);
+    record.id = id;
+    record.image = bad;
+    FAILS(rootfs_store_save(&counted) == -1, EILSEQ);
+    record.image = NULL;
+    record.metadata = bad;
+    FAILS(rootfs_store_save(&counted) == -1, EILSEQ);
+    record.metadata = NULL;
+    record.created = bad;
+    FAILS(rootfs_store_save(&counted) == -1, EILSEQ);
+    record.created = NULL;
+    record.names_len = 1;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    record.names_len = 0;
+    record.uidmap_len = 1;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    record.uidmap = uids;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "rootfs_store_save: c->srootfs->uidmap[0] is NULL"));
+    record.uidmap_len = 0;
+    record.gidmap_len = 1;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    record.gidmap = gids;
+    FAILS(rootfs_store_save(&counted) == -1, EINVAL);
+    record.gidmap_len = 0;
+    /* Without a store the ids themselves are not looked at. */
+    record.layer = outside;
+    CHECK(rootfs_store_save(&counted) == -1);
+
+    FAILS(new_rootfs(NULL) == NULL, EINVAL);
+    WORKS((rootfs_ref_inc(NULL), true));
+    WORKS((rootfs_ref_dec(NULL), true));
+    WORKS((free_rootfs_t(NULL), true));
+}
+
 static void freeing_nothing(void)
 {
+    WORKS((isula_storage_free_storage_rootfs(NULL), true));
+    WORKS((isula_storage_clear_rootfs_list(NULL), true));
     WORKS((free_layer(NULL), true));
     WORKS((free_layer_list(NULL), true));
     WORKS((free_layer_opts(NULL), true));
@@ -398,6 +512,7 @@ static void nothing_is_open(void)
     const char *names[] = { "a:1" };
     imagetool_images_list all;
     imagetool_fs_info info;
+    struct rootfs_list containers;
     struct driver_create_opts driver_opts = { NULL, NULL };
 
     FAILS(layer_store_create(ID_A, &no_opts, NULL, NULL) == -1, ENODEV);
@@ -455,6 +570,17 @@ static void nothing_is_open(void)
     FAILS(image_store_get_all_images(&all) == -1, ENODEV);
     FAILS(image_store_get_fs_info(&info) == -1, ENODEV);
     WORKS((image_store_free(), true));
+
+    FAILS(rootfs_store_create(ID_A, NULL, 0, NULL, ID_A, NULL, NULL) == NULL, ENODEV);
+    FAILS(rootfs_store_lookup(ID_A) == NULL, ENODEV);
+    FAILS(rootfs_store_delete(ID_A) == -1, ENODEV);
+    FAILS(rootfs_store_wipe() == -1, ENODEV);
+    FAILS(rootfs_store_set_metadata(ID_A, "m") == -1, ENODEV);
+    FAILS(!rootfs_store_exists(ID_A), ENODEV);
+    FAILS(rootfs_store_get_rootfs(ID_A) == NULL, ENODEV);
+    FAILS(rootfs_store_get_all_rootfs(&containers) == -1, ENODEV);
+    FAILS(rootfs_store_get_data_dir() == NULL, ENODEV);
+    WORKS((rootfs_store_free(), true));
     FAILS(storage_layer_get(ID_A) == NULL, ENODEV);
     FAILS(storage_layer_chain_delete(ID_A) == -1, ENODEV);
     FAILS(storage_layer_try_repair_lowers(ID_A, NULL) == -1, ENODEV);
@@ -667,6 +793,7 @@ int main(int argc, char **argv)
     }
     layer_init();
     image_init();
+    rootfs_init();
     storage_init();
     driver_init();
     nothing_is_open();
@@ -676,6 +803,7 @@ int main(int argc, char **argv)
         drivers();
         image_create();
         images();
+        rootfs();
         storage_layers();
         storage_images();
         storage_containers();

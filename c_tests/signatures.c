@@ -155,6 +155,8 @@ void free_image_store(image_store_t *image_store);
 void isula_storage_free_string(char *text);
 void isula_storage_free_strings(char **texts, size_t len);
 void isula_storage_clear_layer_list(struct layer_list *list);
+void isula_storage_free_storage_rootfs(storage_rootfs *rootfs);
+void isula_storage_clear_rootfs_list(struct rootfs_list *list);
 void isula_storage_clear_image(image_storage_images *image);
 void isula_storage_free_images(image_storage_images *images, size_t len);
 void isula_storage_free_imagetool_image(imagetool_image *image);

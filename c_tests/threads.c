@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MulanPSL-2.0 */
-/* Eight threads on one layer store and one image store. What must hold afterwards holds whatever the order was. */
+/* Eight threads on one layer store, one image store and one rootfs store. What must hold afterwards holds whatever the order was. */
 
 #include "archive.h"
 #include "test.h"
@@ -102,6 +102,29 @@ static void use_images(int number, int round)
     }
 }
 
+/* Records of the same few containers come and go: each call has a whole one, or none. */
+static void use_containers(int number, int round)
+{
+    char id[80], *made;
+    storage_rootfs *record;
+    struct rootfs_list list = { NULL, 0 };
+
+    snprintf(id, sizeof(id), "%02d%.62s", (number + round) % 3, ID_A);
+    made = rootfs_store_create(id, NULL, 0, ID_C, id, NULL, NULL);
+    MUST(made != NULL || errno == EEXIST);
+    free(made);
+    MUST(rootfs_store_set_metadata(id, "text") == 0 || errno == ENOENT);
+    record = rootfs_store_get_rootfs(id);
+    MUST(record == NULL || (strcmp(record->id, id) == 0 && strcmp(record->layer, id) == 0));
+    isula_storage_free_storage_rootfs(record);
+    MUST(rootfs_store_get_all_rootfs(&list) == 0 && list.rootfs_len <= 3);
+    isula_storage_clear_rootfs_list(&list);
+    made = rootfs_store_lookup(id);
+    MUST(made == NULL || strcmp(made, id) == 0);
+    free(made);
+    MUST(rootfs_store_delete(id) == 0);
+}
+
 static void *work(void *argument)
 {
     int number = *(int *)argument;
@@ -111,6 +134,7 @@ static void *work(void *argument)
         use_the_common_layer(number);
         use_an_own_layer(number, round);
         use_images(number, round);
+        use_containers(number, round);
     }
     return NULL;
 }
@@ -135,6 +159,7 @@ int main(int argc, char **argv)
     archive_end(&archive);
     CHECK(layer_store_init(&conf) == 0);
     CHECK(image_store_init(&conf) == 0);
+    CHECK(rootfs_store_init(&conf) == 0);
 
     CHECK(pthread_barrier_init(&start, NULL, THREADS) == 0);
     for (int i = 0; i < THREADS; i++) {
@@ -151,7 +176,9 @@ int main(int argc, char **argv)
     CHECK(layer_store_list(&list) == 0 && list.layers_len == 1 + THREADS * ROUNDS / 2);
     isula_storage_clear_layer_list(&list);
     CHECK(image_store_get_images_number() == THREADS * ROUNDS / 2);
+    CHECK(rootfs_store_wipe() == 0);
     layer_store_exit();
     image_store_free();
+    rootfs_store_free();
     return DONE();
 }

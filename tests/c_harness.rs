@@ -241,6 +241,11 @@ fn the_flat_image_store_works() {
 }
 
 #[test]
+fn the_flat_rootfs_store_works() {
+    Program::new(&["rootfs_store.c"]).check(&["/root"]);
+}
+
+#[test]
 fn a_program_may_bring_its_own_layers() {
     Program::new(&["interpose.c"]).check(&["/root", "/module"]);
 }
