@@ -16,6 +16,7 @@ use common::{TestRoot, need_root};
 use isula_storage::digest::Digest;
 use isula_storage::driver::{self, GraphDriver, LayerKind, Limits, OwnerShift, Verdict};
 use isula_storage::error::ErrorKind;
+use isula_storage::storage::{Storage, StorageOptions};
 use layers::{Tar, container_layer, create, id, image_layer, read, write};
 
 const UID: u32 = 100_000;
@@ -329,5 +330,29 @@ fn capabilities_and_access_control_lists_are_for_the_namespace() {
         driver.export(&layer, &mut &tar_split[..], &mut exported).unwrap();
         assert!(exported == tar, "{name}");
         drop(driver);
+    }
+}
+
+/// The directories on the way to a container's root, and nothing that is not on it.
+#[test]
+fn the_root_of_a_storage_belongs_to_the_root_of_the_namespace_and_its_records_do_not() {
+    if !need_root() {
+        return;
+    }
+    let root = TestRoot::in_memory("userns-storage");
+    let mut options = StorageOptions::new(root.join("storage"), root.join("run"));
+    options.owner_shift = Some(SHIFT);
+    drop(Storage::open(options).unwrap());
+    let all = owners(&root.join("storage"));
+    for (name, owner) in [
+        ("", (UID, GID)),
+        ("overlay", (UID, GID)),
+        ("overlay/l", (UID, GID)),
+        ("overlay-layers", (0, 0)),
+        ("overlay-images", (0, 0)),
+        ("overlay-containers", (0, 0)),
+        (".isula-storage", (0, 0)),
+    ] {
+        assert_eq!(all[name], owner, "{name}");
     }
 }

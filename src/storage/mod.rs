@@ -161,6 +161,11 @@ impl Storage {
             owner_shift: options.owner_shift,
             limits: options.limits.clone(),
         })?);
+        if let Some(shift) = options.owner_shift.filter(|_| options.ownership == Ownership::Owner) {
+            // Whoever is root in the namespace has to get to the layers; the records are not for him.
+            std::os::unix::fs::chown(&options.root, Some(shift.uid), Some(shift.gid))
+                .during(|| format!("change owner of {}", options.root.display()))?;
+        }
         let images = Arc::new(ImageStore::open(ImageStoreOptions {
             dir: options.root.join(format!("{driver_dir}-images")),
             ownership: options.ownership,
