@@ -22,8 +22,8 @@ NM ?= nm
 OBJCOPY ?= objcopy
 # Debian packages, and the command by which each is known to be there.
 DEMO_PACKAGES := gcc:gcc python3:python3
-CHECK_PACKAGES := gcc:gcc g++:g++ binutils:nm valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci \
-	skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
+CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-config \
+	make:make valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
 	python3:python3 strace:strace git:git
 
 .PHONY: help all static demo check bench install place uninstall header fmt clean cargo demo-packages check-packages

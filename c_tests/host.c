@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MulanPSL-2.0 */
 /* The last error of each thread, the log's callback, what the host is told. */
 
+#include "archive.h"
 #include "test.h"
 
 #include <pthread.h>
@@ -194,12 +195,75 @@ static void the_process_keeps_its_own_texts_if_the_host_is_silent(void)
     CHECK(test_same(from_process, "what the daemon says"));
 }
 
-int main(void)
+static void make_layer(const char *root)
 {
+    static struct archive archive;
+    storage_layer_create_opts_t opts;
+    char path[2048];
+    FILE *file;
+
+    snprintf(path, sizeof(path), "%s.tar", root);
+    archive_add(&archive, "etc/", NULL);
+    archive_end(&archive);
+    file = fopen(path, "w");
+    CHECK(file != NULL && fwrite(archive.bytes, 1, archive.len, file) == archive.len && fclose(file) == 0);
+    memset(&opts, 0, sizeof(opts));
+    opts.layer_data_path = path;
+    WORKS(storage_layer_create(ID_A, &opts) == 0);
+}
+
+/* The text is the same for the daemon, exactly; the callback of another engine gets why the call failed. */
+static void people_are_told_who_uses_an_image(char *root)
+{
+    char driver[] = "vfs", run[2048];
+    struct storage_module_init_options conf;
+    struct storage_img_create_options image;
+    struct isula_storage_host host;
+    struct seen seen = { 0, 0, "" };
+    types_timestamp_t now = { true, 1600000000, false, 0 };
+
+    snprintf(run, sizeof(run), "%s-run", root);
+    memset(&conf, 0, sizeof(conf));
+    conf.storage_root = root;
+    conf.storage_run_root = run;
+    conf.driver_name = driver;
+    WORKS(storage_module_init(&conf) == 0);
+    make_layer(root);
+    memset(&image, 0, sizeof(image));
+    image.create_time = &now;
+    WORKS(storage_img_create(ID_B, ID_A, NULL, &image) == 0);
+    CHECK(storage_rootfs_create(ID_C, ID_B, NULL, NULL, NULL) == 0);
+
+    isulad_set_error_message("%s", "what the daemon says");
+    CHECK(storage_img_delete(ID_B, true) == -1);
+    CHECK(test_same(from_process, "Image used by " ID_C));
+
+    isulad_set_error_message("%s", "what the daemon says");
+    memset(&host, 0, sizeof(host));
+    host.size = sizeof(host);
+    host.userdata = &seen;
+    host.set_error_message = on_error;
+    WORKS(isula_storage_set_host(&host) == 0);
+    CHECK(storage_img_delete(ID_B, true) == -1);
+    CHECK(seen.lines == 1);
+    CHECK(test_same(seen.text, isula_storage_last_error()) && strstr(seen.text, ID_C) != NULL);
+    CHECK(test_same(from_process, "what the daemon says"));
+    host.set_error_message = NULL;
+    WORKS(isula_storage_set_host(&host) == 0);
+    storage_module_exit();
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fprintf(stderr, "usage: %s ROOT\n", argv[0]);
+        return 2;
+    }
     the_last_error_belongs_to_a_thread();
     the_log_goes_to_the_callback();
     a_callback_may_fail_itself();
     the_host_is_shown_errors();
     the_process_keeps_its_own_texts_if_the_host_is_silent();
+    people_are_told_who_uses_an_image(argv[1]);
     return DONE();
 }
