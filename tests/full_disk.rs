@@ -20,8 +20,10 @@ use std::path::Path;
 use common::{LoopExt4, loop_ext4, need_root};
 use images::{ids, open_as, sample};
 use isula_storage::driver::Limits;
+use isula_storage::id::ContainerId;
 use isula_storage::layer::{CreateLayer, LayerStore, LayerStoreOptions};
 use isula_storage::persist::{Durability, Ownership};
+use isula_storage::rootfs::{CreateRootfs, RootfsStore, RootfsStoreOptions};
 use layers::{Tar, id};
 
 /// Takes every free block.
@@ -109,4 +111,37 @@ fn an_image_store_on_a_full_disk_opens_and_deletes_and_others_see_it() {
         assert_eq!(ids(&reader), std::slice::from_ref(&two.id), "{ownership:?}");
         assert_eq!(entries(&dir.join(".isula-storage/trash")), 0);
     }
+}
+
+#[test]
+fn a_rootfs_store_on_a_full_disk_opens_and_deletes() {
+    if !need_root() {
+        return;
+    }
+    let disk = loop_ext4(16 << 20);
+    let open = || {
+        RootfsStore::open(RootfsStoreOptions {
+            dir: disk.join("overlay-containers"),
+            ownership: Ownership::Owner,
+            durability: Durability::Full,
+        })
+        .unwrap_or_else(|error| panic!("{}", error.report()))
+    };
+    let ids = ["a", "b", "c"].map(|digit| digit.repeat(64));
+    let store = open();
+    for id in &ids {
+        let container = Some(ContainerId::new(id).unwrap());
+        store.create(&CreateRootfs { id: container, layer: id.clone(), ..CreateRootfs::default() }).unwrap();
+    }
+    drop(store);
+    fill(&disk);
+    let store = open();
+    assert_eq!(store.list().unwrap().len(), 3);
+    assert!(store.delete(&ids[0]).unwrap_or_else(|error| panic!("{}", error.report())));
+    let removal = store.begin_removal(&ids[1]).unwrap_or_else(|error| panic!("{}", error.report()));
+    removal.unwrap().finish().unwrap_or_else(|error| panic!("{}", error.report()));
+    drop(store);
+    let store = open();
+    assert_eq!(store.list().unwrap().len(), 1);
+    assert!(store.problems().is_empty() && store.unfinished().is_empty(), "{:?}", store.problems());
 }
