@@ -14,6 +14,8 @@ INCLUDEDIR ?= $(PREFIX)/include
 BINDIR ?= $(PREFIX)/bin
 DATADIR ?= $(PREFIX)/share
 DESTDIR ?=
+# remote-layer-store: for an iSulad built with ENABLE_REMOTE_LAYER_STORE.
+FEATURES ?=
 # An image archive or OCI layout for `make demo`.
 IMAGE ?= tests/golden/images/bb.tar.gz
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
@@ -32,7 +34,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 all: cargo ## build the library and the tool (release)
-	cargo build --release --locked
+	cargo build --release --locked $(addprefix --features ,$(FEATURES))
 
 static: all ## the static library as it is installed: only names of the interface are global in it
 	$(MAKE) --no-print-directory '$(STATIC)'
