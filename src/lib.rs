@@ -12,6 +12,10 @@
 //!
 //! C callers read `include/isula_storage.h`; the Rust API is [`storage`] and the stores beneath it.
 
+// The helpers of the tests in `tests/` serve the unit tests, too, under the name that they know the crate by.
+#[cfg(test)]
+extern crate self as isula_storage;
+
 pub mod digest;
 pub mod error;
 pub mod id;

@@ -202,6 +202,10 @@ fn an_image_that_a_container_uses_is_not_deleted_and_people_are_told_by_which() 
         assert_eq!(error.shown(), Some(format!("Image used by {one}").as_str()));
     }
     assert_eq!(images(&storage).len(), 2);
+    // Nor does the container's layer go as a chain, also when nobody holds it after a restart.
+    drop(storage);
+    let storage = open(place.path());
+    assert_eq!(storage.delete_unused_chain(&LayerId::new(&one).unwrap()).unwrap(), []);
     // Another image may go, with what only it has.
     assert!(storage.delete_image("other:1").unwrap());
     assert_eq!(layers(&storage), sorted(made.layers.iter().map(ToString::to_string).chain([one.clone()])));

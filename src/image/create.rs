@@ -26,6 +26,7 @@ pub(super) fn create(store: &ImageStore, image: &CreateImage) -> Result<ImageId>
         check_free(store, &id, &record)?;
         let record = ImageRecord { id: Some(id.to_string()), ..record };
         let config = make(change, &id, &record).during(|| format!("create image {id}"))?;
+        super::hide::forget(store, &id);
         store.index.write().put(Image::new(id.clone(), record, config, store.default_host.as_deref()));
         Ok(id)
     })

@@ -40,6 +40,14 @@ pub(super) fn hidden(store: &ImageStore, id: &ImageId) -> Result<Option<ImageRec
     }
 }
 
+/// An image of this id is about to be listed.
+pub(super) fn forget(store: &ImageStore, id: &ImageId) {
+    if store.hidden.write().remove(id).is_some() {
+        let subject = format!("image {id}");
+        store.problems.write().retain(|problem| problem.subject != subject);
+    }
+}
+
 pub(super) fn reveal(store: &ImageStore, id: &ImageId) -> Result<bool> {
     if !store.hidden.read().contains_key(id) {
         return Ok(false);
@@ -66,9 +74,7 @@ pub(super) fn reveal(store: &ImageStore, id: &ImageId) -> Result<bool> {
             record.digest = Some(digest);
             unsaved = true;
         }
-        store.hidden.write().remove(&id);
-        let subject = format!("image {id}");
-        store.problems.write().retain(|problem| problem.subject != subject);
+        forget(store, &id);
         let image = Image::new(id, record, config, store.default_host.as_deref());
         store.index.write().put(Image { unsaved, ..image });
         Ok(true)

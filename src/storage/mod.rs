@@ -21,6 +21,8 @@ mod integrity;
 mod remove;
 mod startup;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::fmt;

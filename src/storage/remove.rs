@@ -156,15 +156,20 @@ impl Storage {
         self.layers().release(id)
     }
 
-    /// Deletes a layer that no image, layer or hold uses; returns whether it did. Unknown is fine.
+    /// Deletes a layer that no image, container, layer or hold uses; returns whether it did. Unknown is fine.
     pub fn delete_layer_if_unused(&self, id: &LayerId) -> Result<bool> {
         self.delete_if_unused(id, &mut Unlisted::default())
+    }
+
+    fn is_a_containers(&self, id: &LayerId) -> bool {
+        let record = self.containers().and_then(|containers| containers.get(id.as_str()));
+        record.is_ok_and(|record| record.layer.as_deref() == Some(id.as_str()))
     }
 
     fn delete_if_unused(&self, id: &LayerId, unlisted: &mut Unlisted) -> Result<bool> {
         let _ties = self.ties.lock();
         // In this order: an image that stops being listed in between has changed what is unlisted.
-        if self.images().is_top_layer(id.as_str())? || unlisted.uses(self, id)? {
+        if self.images().is_top_layer(id.as_str())? || unlisted.uses(self, id)? || self.is_a_containers(id) {
             return Ok(false);
         }
         match self.layers().delete_unheld(id) {

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What has to be looked at from within: every step of a change, and how much is looked at. The rest is in
+//! `tests/storage_*.rs`.
+
+mod chain;
+mod crash;
+#[path = "../../../tests/storages/mod.rs"]
+mod storages;

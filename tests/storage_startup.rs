@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What a start of a storage puts right, what it reports, and what it never does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+mod common;
+mod storages;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use common::TestRoot;
+use isula_storage::error::ErrorKind;
+use isula_storage::image::CreateImage;
+use isula_storage::storage::{Storage, StorageOptions};
+use storages::*;
+
+/// A storage with two images that share their base, each with a container.
+fn prepared(place: &Path) -> (Made, Made) {
+    let storage = open(place);
+    let one = add_image(&storage, &["a", "b"], &["one:1"]);
+    let two = add_image(&storage, &["a", "c"], &["two:1"]);
+    add_container(&storage, '1', "one:1");
+    add_container(&storage, '2', "two:1");
+    (one, two)
+}
+
+/// Takes the record and the data of a layer away, as if their disk were missing; gives what brings them back.
+fn lose(place: &Path, layer: &str) -> impl Fn() + use<> {
+    let moves: Vec<(PathBuf, PathBuf)> =
+        [format!("root/vfs-layers/{layer}"), format!("root/vfs/dir/{layer}")]
+            .into_iter()
+            .map(|name| (place.join(&name), place.join(name.replace('/', "-"))))
+            .collect();
+    for (from, to) in &moves {
+        fs::rename(from, to).unwrap();
+    }
+    move || moves.iter().for_each(|(from, to)| fs::rename(to, from).unwrap())
+}
+
+#[test]
+fn nothing_is_wrong_with_a_storage_that_was_left_in_order() {
+    let place = TestRoot::in_memory("startup");
+    prepared(place.path());
+    let before = fs::read(place.join(format!("root/vfs-containers/{}/container.json", id('1')))).unwrap();
+    for _ in 0..2 {
+        let storage = open(place.path());
+        assert_eq!((problems(&storage), aside(&storage)), (vec![], vec![]));
+        assert_eq!((images(&storage).len(), containers(&storage).len(), layers(&storage).len()), (2, 2, 5));
+    }
+    assert_eq!(
+        fs::read(place.join(format!("root/vfs-containers/{}/container.json", id('1')))).unwrap(),
+        before
+    );
+}
+
+#[test]
+fn an_image_without_its_layers_is_not_listed_and_comes_back_with_them() {
+    let place = TestRoot::in_memory("startup");
+    let (one, two) = prepared(place.path());
+    let bring_back = lose(place.path(), one.top().as_str());
+
+    let storage = open(place.path());
+    assert_eq!(images(&storage), [two.id.clone()]);
+    assert!(!storage.images().exists("one:1"));
+    let reported = problems(&storage);
+    let missing = format!("image {}: it cannot be used: its layer {} is missing", one.id, one.top());
+    assert!(reported.contains(&missing), "{reported:?}");
+    assert!(
+        reported.contains(&format!("container {}: its image {} is not listed", id('1'), one.id)),
+        "{reported:?}"
+    );
+    // Its files and its containers stay, and so does what it stands on, whoever else goes.
+    assert_eq!(containers(&storage), [id('1'), id('2')]);
+    assert!(place.join(format!("root/vfs-images/{}/images.json", one.id)).exists());
+    storage.delete_container(&id('2')).unwrap();
+    storage.delete_image("two:1").unwrap();
+    assert_eq!(layers(&storage), sorted([id('1'), one.layers[0].to_string()]));
+    storage.images().load().unwrap();
+    assert_eq!(images(&storage), [""; 0], "reading the directory again changes nothing");
+    drop(storage);
+
+    bring_back();
+    let storage = open(place.path());
+    assert_eq!(images(&storage), [one.id.clone()]);
+    assert_eq!(problems(&storage), [""; 0]);
+    assert_eq!(storage.images().names(&one.id).unwrap(), ["one:1"]);
+    assert_eq!(content(&storage, &id('1')).get("own"), Some(&id('1')));
+}
+
+#[test]
+fn making_layers_and_image_again_heals() {
+    let place = TestRoot::in_memory("startup");
+    let (one, _) = prepared(place.path());
+    let _never = lose(place.path(), one.top().as_str());
+    let storage = open(place.path());
+    // As long as the layer is missing, the image is a new one, and what was there is kept aside.
+    assert!(!storage.delete_image(&one.id).unwrap());
+    // Its name was taken meanwhile, by someone who does not know of it.
+    let three = add_image(&storage, &["d"], &["one:1"]);
+    add_layers(&storage, &["a", "b"]);
+    // "Exists": the daemon compares the top layer and goes on.
+    assert_eq!(storage.create_image(&one.request()).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(storage.images().top_layer(&one.id).unwrap().as_deref(), Some(one.top().as_str()));
+    assert_eq!(storage.images().lookup("one:1").unwrap().as_str(), three.id, "a name stays where it is");
+    complete(&storage, &one, &["again:1"]);
+    assert_eq!(aside(&storage), [""; 0]);
+    assert!(problems(&storage).iter().all(|text| !text.starts_with("image ")), "{:?}", problems(&storage));
+    drop(storage);
+    let storage = open(place.path());
+    assert_eq!(problems(&storage), [""; 0]);
+    assert_eq!(storage.images().names(&one.id).unwrap(), ["again:1"]);
+    assert_eq!(storage.images().lookup("one:1").unwrap().as_str(), three.id);
+    assert_eq!(content(&storage, &id('1')).len(), 3);
+}
+
+#[test]
+fn an_image_made_again_without_its_layers_keeps_the_old_one_aside() {
+    let place = TestRoot::in_memory("startup");
+    let (one, _) = prepared(place.path());
+    let _never = lose(place.path(), one.top().as_str());
+    let storage = open(place.path());
+    storage.create_image(&one.request()).unwrap();
+    assert_eq!(aside(&storage), [one.id.as_str()]);
+    storage.images().load().unwrap();
+    assert!(storage.images().exists(&one.id), "it is listed as long as its maker is at it");
+}
+
+#[test]
+fn an_image_that_has_no_layer_at_all_is_not_listed() {
+    let place = TestRoot::in_memory("startup");
+    let storage = open(place.path());
+    let made = image(&["a"]);
+    storage.create_image(&CreateImage { layer: None, ..made.request() }).unwrap();
+    for (key, text) in [(made.config_key(), &made.config), ("manifest".to_owned(), &made.manifest)] {
+        storage.images().set_big_data(&made.id, &key, text.as_bytes()).unwrap();
+    }
+    drop(storage);
+    let storage = open(place.path());
+    assert_eq!(images(&storage), [""; 0]);
+    assert_eq!(problems(&storage), [format!("image {}: it cannot be used: it has no layer", made.id)]);
+}
+
+#[test]
+fn of_two_images_with_one_name_the_one_that_can_be_used_has_it() {
+    let place = TestRoot::in_memory("startup");
+    let (one, two) = prepared(place.path());
+    // Both claim it on the disk, as after a crash; the one that was loaded first would win.
+    let record = place.join(format!("root/vfs-images/{}/images.json", two.id));
+    let text = fs::read_to_string(&record).unwrap().replace("two:1", "one:1");
+    fs::write(&record, text).unwrap();
+    let _never = lose(place.path(), one.top().as_str());
+    let storage = open(place.path());
+    assert_eq!(storage.images().lookup("one:1").unwrap().as_str(), two.id);
+}
+
+#[test]
+fn sizes_that_are_missing_are_computed_and_others_stay() {
+    let place = TestRoot::in_memory("startup");
+    let (one, two) = prepared(place.path());
+    let storage = open(place.path());
+    let sum = storage.images().get(&one.id).unwrap().size;
+    storage.images().set_size(&one.id, 0).unwrap();
+    storage.images().set_size(&two.id, 5).unwrap();
+    drop(storage);
+    let storage = open(place.path());
+    assert_eq!(storage.images().get(&one.id).unwrap().size, sum);
+    assert_eq!(storage.images().get(&two.id).unwrap().size, 5);
+}
+
+#[test]
+fn what_nothing_uses_is_reported_and_left() {
+    let place = TestRoot::in_memory("startup");
+    let (one, _) = prepared(place.path());
+    let storage = open(place.path());
+    let orphan = add_layers(&storage, &["a", "b", "x", "y"]);
+    let writable = add_bare_layer(&storage, &id('8'), Some(one.top()), true);
+    storage.layers().delete(&id('2')).unwrap();
+    let before = layers(&storage);
+    drop(storage);
+    let storage = open_checking(place.path());
+    assert_eq!(layers(&storage), before);
+    let mut expected = [
+        format!("container {0}: its layer {0} is missing", id('2')),
+        format!("layer {}: no image, container or layer uses it: it was left alone", orphan.top()),
+        format!("layer {writable}: it is writable, but no container has it: it was left alone"),
+    ];
+    let mut reported = problems(&storage);
+    reported.sort();
+    expected.sort();
+    assert_eq!(reported, expected);
+    assert_eq!(storage.status().unwrap().problems.len(), 3);
+    assert_eq!(containers(&storage), [id('1'), id('2')], "it is listed all the same");
+    assert_eq!(storage.delete_unused_chain(orphan.top()).unwrap().len(), 2);
+}
+
+#[test]
+fn a_container_with_a_damaged_record_is_put_aside_and_its_layer_stays() {
+    for damage in ["", "{", "[]", "{}", "\0\0\0\0", r#"{"id":"x"}"#] {
+        let place = TestRoot::in_memory("startup");
+        prepared(place.path());
+        fs::write(place.join(format!("root/vfs-containers/{}/container.json", id('1'))), damage).unwrap();
+        let storage = open(place.path());
+        assert_eq!(containers(&storage), [id('2')], "{damage:?}");
+        assert_eq!(aside(&storage), [id('1')], "{damage:?}");
+        assert!(storage.layers().exists(&id('1')), "{damage:?}");
+        assert_eq!(images(&storage).len(), 2, "{damage:?}");
+        assert_eq!(content(&storage, &id('2')).len(), 3, "{damage:?}");
+    }
+}
+
+#[test]
+fn a_storage_can_be_closed_and_opened_again_and_a_failed_opening_holds_nothing() {
+    let place = TestRoot::in_memory("startup");
+    for _ in 0..3 {
+        let storage = open(place.path());
+        assert_eq!(Storage::open(options(place.path(), "vfs")).unwrap_err().kind(), ErrorKind::InUse);
+        storage.close().unwrap();
+    }
+    // Each of the stores fails in turn.
+    for store in ["layers", "images", "containers"] {
+        let dir = place.join(format!("root/vfs-{store}"));
+        fs::remove_dir_all(&dir).unwrap();
+        fs::write(&dir, "no directory").unwrap();
+        Storage::open(options(place.path(), "vfs")).unwrap_err();
+        fs::remove_file(&dir).unwrap();
+        open(place.path()).close().unwrap();
+    }
+    Storage::open(options(place.path(), "nothing")).unwrap_err();
+    let bad =
+        StorageOptions { driver_options: vec!["vfs.nothing=1".to_owned()], ..options(place.path(), "vfs") };
+    Storage::open(bad).unwrap_err();
+    open(place.path()).close().unwrap();
+    assert_eq!(fs::metadata(place.join("root")).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(place.join("run")).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// The daemon's own flag file.
+#[test]
+fn the_flag_file_of_the_daemon_is_left_alone() {
+    let place = TestRoot::in_memory("startup");
+    open(place.path()).close().unwrap();
+    let flag = place.join("root/NEED_CHECK");
+    fs::write(&flag, "").unwrap();
+    open_checking(place.path()).close().unwrap();
+    assert_eq!(fs::read(&flag).unwrap(), b"");
+}
