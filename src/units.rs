@@ -71,7 +71,7 @@ impl Bytes {
             return Err(BadSize::Malformed);
         }
         let whole: u64 = whole.parse().map_err(|_| BadSize::TooLarge)?;
-        let whole = whole.checked_mul(1 << shift).ok_or_else(|| BadSize::TooLarge)?;
+        let whole = whole.checked_mul(1 << shift).ok_or(BadSize::TooLarge)?;
         // Below one unit a few digits decide; more than 18 cannot change the byte count.
         let digits: String = fraction.chars().take(18).collect();
         let part = match digits.parse::<u128>() {
@@ -82,7 +82,7 @@ impl Bytes {
             Err(_) => 0,
         };
         let total = whole.checked_add(part).filter(|total| i64::try_from(*total).is_ok());
-        total.map(Bytes).ok_or_else(|| BadSize::TooLarge)
+        total.map(Bytes).ok_or(BadSize::TooLarge)
     }
 }
 

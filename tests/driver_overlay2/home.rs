@@ -10,6 +10,7 @@ use crate::layers::{self, Tar, container_layer, create, id, read, tree, write};
 use isula_storage::archive::OwnerShift;
 use isula_storage::driver::{self, DriverOptions, LayerKind, Limits, NewLayer};
 use isula_storage::error::ErrorKind;
+use rustix::mount::MountFlags;
 
 use crate::common;
 use crate::{open, shows_all_three, three_layers, try_open};
@@ -272,4 +273,33 @@ fn the_mode_of_an_existing_home_is_left_alone() {
     drop(open(root.path()));
     assert_eq!(home.metadata().unwrap().mode() & 0o7777, 0o711);
     assert_eq!(home.join("l").metadata().unwrap().mode() & 0o7777, 0o700);
+}
+
+/// Neither refused nor taken by its name: either it carries layers, or the reason is told and nothing stays mounted.
+#[test]
+fn a_file_system_that_is_not_known_to_carry_layers_is_tried_out() {
+    if !need_root() {
+        return;
+    }
+    let root = TestRoot::in_memory("tried");
+    let mount = |options| rustix::mount::mount("none", root.path(), "ramfs", options, None);
+    if mount(MountFlags::empty()).is_err() {
+        return; // this kernel has none
+    }
+    std::fs::create_dir(root.join("store")).unwrap();
+    match try_open(&root.join("store"), &[]) {
+        Ok(driver) => {
+            assert_eq!(driver.status().unwrap().backing_fs, "ramfs");
+            container_layer(&*driver, &id("layer"), None);
+            write(driver.mount(&id("layer"), LayerKind::ReadWrite, None).unwrap().join("file"), "file");
+            driver.unmount(&id("layer")).unwrap();
+            assert_eq!(read(root.join("store/overlay/layer/diff/file")), "file");
+            driver.clean_up().unwrap();
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{}", error.report());
+            assert!(error.report().contains("does not carry overlay layers"), "{}", error.report());
+        }
+    }
+    assert_eq!(common::mounts_below(&root.join("store")), Vec::<PathBuf>::new());
 }
