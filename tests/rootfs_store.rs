@@ -376,8 +376,12 @@ fn names_that_are_no_container_ids_and_links_are_left_alone_and_reported() {
     // A link in the way of a new container is moved, never followed.
     store.create(&new("b")).unwrap();
     assert_eq!(fs::read_to_string(outside.join("container.json")).unwrap(), good);
-    assert_eq!(store.quarantined().unwrap().len(), 1);
+    let aside = store.quarantined().unwrap();
+    assert_eq!(aside.len(), 1);
     assert!(store.delete(&hex("b")).unwrap());
+    let refused = store.restore(&aside[0]).unwrap_err();
+    assert!(matches!(refused.errno(), 20 | 40), "ENOTDIR or ELOOP: {}", refused.report());
+    assert!(store.list().unwrap().is_empty());
     assert_eq!(fs::read_to_string(outside.join("container.json")).unwrap(), good);
 }
 

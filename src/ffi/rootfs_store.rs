@@ -72,7 +72,8 @@ pub extern "C" fn rootfs_store_free() {
 /// @param metadata borrowed; free text; may be NULL
 /// @param rootfs_opts borrowed; only uid_map and gid_map and their lengths are read; may be NULL
 /// @return its id, malloc'ed, freed with free(); NULL with errno EINVAL (bad id or layer, a name is NULL), EILSEQ, EEXIST
-/// (the id, the layer or a name belongs to a container; nothing is touched), ENODEV (not open), or what the system said
+/// (the id, the layer or a name belongs to a container; nothing is touched), EBUSY (an interrupted change of the id or
+/// the layer waits for storage_module_init to finish it), ENODEV (not open), or what the system said
 ///
 /// # Safety
 /// All pointers must be NULL or valid during the call.

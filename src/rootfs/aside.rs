@@ -26,13 +26,21 @@ pub(super) fn restore(store: &RootfsStore, entry: &Quarantined) -> Result<()> {
     take_back(store, entry).during(|| format!("restore container {} from quarantine", entry.name))
 }
 
+/// The directory that was put aside. What is in its place may be a link, which is never followed.
+fn open_aside(entry: &Quarantined) -> Result<Dir> {
+    match (entry.path.parent(), entry.path.file_name()) {
+        (Some(parent), Some(name)) => Dir::open(parent)?.open_dir(name),
+        _ => Err(Error::invalid(format!("{} does not name a directory", entry.path.display()))),
+    }
+}
+
 fn take_back(store: &RootfsStore, entry: &Quarantined) -> Result<()> {
     let id = ContainerId::new(&entry.name)?;
-    let dir = Dir::open(&entry.path)?;
-    let mut record = read_record(&dir).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => error.with_kind(ErrorKind::Corrupt),
-        _ => error,
-    })?;
+    let mut record =
+        open_aside(entry).and_then(|dir| read_record(&dir)).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.with_kind(ErrorKind::Corrupt),
+            _ => error,
+        })?;
     if let Some(reason) = misfit(&id, &record) {
         return Err(Error::corrupt(reason));
     }
