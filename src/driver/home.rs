@@ -123,6 +123,19 @@ impl Home {
         let dir = writer.staging.create_dir(&name, 0o700).during(|| "make a directory for a new layer")?;
         Ok(Staged { home: self, staging: &writer.staging, name, dir, published: false })
     }
+
+    /// Goes on with what was parked.
+    pub(super) fn resume(&self, parked: Parked) -> Result<Staged<'_>> {
+        let Parked { name, dir } = parked;
+        Ok(Staged { home: self, staging: &self.writer()?.staging, name, dir, published: false })
+    }
+}
+
+/// A directory of [`Home::stage`] that outlives the call that made it: see [`Staged::park`].
+#[derive(Debug)]
+pub(super) struct Parked {
+    name: String,
+    dir: Dir,
 }
 
 /// A layer being built: either published whole, or removed.
@@ -139,6 +152,13 @@ impl Staged<'_> {
     /// The directory.
     pub(super) fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// Leaves it for [`Home::resume`]; if that never comes, the next start removes it.
+    pub(super) fn park(mut self) -> Result<Parked> {
+        let parked = Parked { name: self.name.clone(), dir: self.dir.try_clone()? };
+        self.published = true;
+        Ok(parked)
     }
 
     /// Writes a small file that is durable once the layer is published.

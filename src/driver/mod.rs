@@ -95,6 +95,14 @@ impl Removed {
     }
 }
 
+/// A layer's content, unpacked aside. Dropped: removed.
+pub trait Prepared: Send {
+    /// Takes the place of the layer's data, durably; what was there goes to quarantine with the reason. Layers that stand on
+    /// it find it under the same name. The caller sees to it that neither the layer nor any of those is mounted. After an
+    /// error the layer's data are where they were.
+    fn install(self: Box<Self>, reason: &str) -> Result<Option<Quarantined>>;
+}
+
 /// A graph driver. All methods may be called from any thread at any time; the caller (the layer store) serialises
 /// calls for one layer and never removes a layer that others stand on.
 pub trait GraphDriver: Send + Sync {
@@ -114,6 +122,20 @@ pub trait GraphDriver: Send + Sync {
         tar_split: &mut dyn Write,
         limits: &Limits,
     ) -> Result<Applied>;
+
+    /// Unpacks an archive aside, as [`GraphDriver::apply`] would into a layer made like this; a layer of that id is neither
+    /// read nor changed. A driver that cannot: `Unsupported`, and nothing is read.
+    fn prepare(
+        &self,
+        layer: &NewLayer<'_>,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<(Applied, Box<dyn Prepared>)> {
+        let _ = (source, tar_split, limits);
+        let message = format!("driver {} cannot unpack layer {} aside", self.name(), layer.id);
+        Err(Error::new(ErrorKind::Unsupported, message))
+    }
 
     /// Makes a layer's content durable.
     fn sync(&self, id: &LayerId) -> Result<()>;

@@ -23,10 +23,10 @@ use parking_lot::RwLock;
 
 use crate::archive::{self, ApplyOptions, Whiteouts};
 use crate::digest::Digest;
-use crate::driver::home::Home;
+use crate::driver::home::{Home, Parked, Staged};
 use crate::driver::{
     Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer, OwnerShift,
-    Removed, Verdict, options,
+    Prepared, Removed, Verdict, options,
 };
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -93,15 +93,22 @@ impl GraphDriver for Vfs {
     ) -> Result<Applied> {
         let store = self.store()?;
         store.home.check_writable()?;
-        let options = ApplyOptions {
-            whiteouts: Whiteouts::Remove,
-            limits: limits.clone(),
-            owner_shift: store.owner_shift,
-            owners: node::is_root(),
-            ..ApplyOptions::default()
-        };
-        archive::apply(source, store.layer(id)?.as_fd(), tar_split, &options)
-            .during(|| format!("unpack layer {id}"))
+        let applied = store.unpack(&store.layer(id)?, source, tar_split, limits);
+        applied.during(|| format!("unpack layer {id}"))
+    }
+
+    fn prepare(
+        &self,
+        layer: &NewLayer<'_>,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<(Applied, Box<dyn Prepared>)> {
+        let store = self.store()?;
+        store.home.check_writable()?;
+        let prepared = store.prepare(layer, source, tar_split, limits);
+        let (applied, parked) = prepared.during(|| format!("unpack layer {} aside", layer.id))?;
+        Ok((applied, Box::new(Aside { store, id: layer.id.clone(), parked: Some(parked) })))
     }
 
     fn sync(&self, id: &LayerId) -> Result<()> {
@@ -234,6 +241,12 @@ impl Store {
             let aside = self.home.state()?.quarantine(&self.layers, id.as_str(), reason)?;
             log::warn!("layer {id}: left-over data moved to {}", aside.path.display());
         }
+        let staged = self.stage(layer)?;
+        staged.publish_part(TREE, &self.layers, id.as_str())
+    }
+
+    /// An empty layer, or a copy of the parent, in the staging directory.
+    fn stage(&self, layer: &NewLayer<'_>) -> Result<Staged<'_>> {
         let staged = self.home.stage()?;
         match layer.parent {
             Some(parent) => {
@@ -247,7 +260,58 @@ impl Store {
                 self.home.flush(&tree)?;
             }
         }
-        staged.publish_part(TREE, &self.layers, id.as_str())
+        Ok(staged)
+    }
+
+    fn unpack(
+        &self,
+        tree: &Dir,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<Applied> {
+        let options = ApplyOptions {
+            whiteouts: Whiteouts::Remove,
+            limits: limits.clone(),
+            owner_shift: self.owner_shift,
+            owners: node::is_root(),
+            ..ApplyOptions::default()
+        };
+        archive::apply(source, tree.as_fd(), tar_split, &options)
+    }
+
+    fn prepare(
+        &self,
+        layer: &NewLayer<'_>,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<(Applied, Parked)> {
+        let staged = self.stage(layer)?;
+        let tree = staged.dir().open_dir(TREE)?;
+        let applied = self.unpack(&tree, source, tar_split, limits)?;
+        Ok((applied, staged.park()?))
+    }
+
+    fn install(&self, id: &LayerId, parked: Parked, reason: &str) -> Result<Option<Quarantined>> {
+        let staged = self.home.resume(parked)?;
+        self.home.flush_tree(staged.dir())?;
+        let state = self.home.state()?;
+        let old = match self.layers.stat(id.as_str())? {
+            Some(_) => Some(state.quarantine(&self.layers, id.as_str(), reason)?),
+            None => None,
+        };
+        match staged.publish_part(TREE, &self.layers, id.as_str()) {
+            Ok(()) => Ok(old),
+            Err(error) => {
+                if let Some(old) = old
+                    && let Err(also) = state.restore(&old, &self.layers)
+                {
+                    log::error!("layer {id}: put its data back: {}", also.report());
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Gives a directory to the owner of the user namespace, if there is one.
@@ -270,6 +334,33 @@ impl Store {
             Ok(dir) => Ok(Some(dir)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.context(format!("open layer {id}"))),
+        }
+    }
+}
+
+/// Content unpacked aside.
+struct Aside {
+    store: Arc<Store>,
+    id: LayerId,
+    /// `None` once it is installed.
+    parked: Option<Parked>,
+}
+
+impl Prepared for Aside {
+    fn install(mut self: Box<Self>, reason: &str) -> Result<Option<Quarantined>> {
+        let doing = || format!("replace the data of layer {}", self.id);
+        let Some(parked) = self.parked.take() else {
+            return Err(Error::new(ErrorKind::NotReady, "they were installed before").context(doing()));
+        };
+        self.store.install(&self.id, parked, reason).during(doing)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Taken up again, and dropped unpublished, it is removed.
+        if let Some(Err(error)) = self.parked.take().map(|parked| self.store.home.resume(parked).map(drop)) {
+            log::warn!("remove what was unpacked for layer {}: {}", self.id, error.report());
         }
     }
 }

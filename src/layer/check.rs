@@ -10,6 +10,7 @@ use crate::units::Bytes;
 
 use super::LayerStore;
 use super::entry::Entry;
+use super::heal::is_damage;
 
 impl LayerStore {
     pub(super) fn check_layer(&self, id_or_name: &str) -> Result<Verdict> {
@@ -18,8 +19,16 @@ impl LayerStore {
         if !entry.is_image() {
             return Ok(Verdict::Valid);
         }
-        let mut tar_split = self.disk.open_tar_split(entry.id())?;
-        self.driver.verify(entry.id(), &mut tar_split).during(|| format!("check layer {id_or_name}"))
+        let checked = self
+            .disk
+            .open_tar_split(entry.id())
+            .and_then(|mut tar_split| self.driver.verify(entry.id(), &mut tar_split));
+        match &checked {
+            Ok(verdict) => entry.set_suspect(*verdict != Verdict::Valid),
+            Err(error) if is_damage(error) => entry.set_suspect(true),
+            Err(_) => {}
+        }
+        checked.during(|| format!("check layer {id_or_name}"))
     }
 
     pub(super) fn export_layer(&self, id_or_name: &str, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
@@ -42,7 +51,7 @@ impl LayerStore {
     }
 
     /// What the layer's archive must hash to; `None` where nobody said (no digest, or one of another algorithm).
-    fn diff_id(&self, entry: &Entry) -> Result<Option<Digest>> {
+    pub(super) fn diff_id(&self, entry: &Entry) -> Result<Option<Digest>> {
         let beside = self.disk.read_diff_id(entry.id())?;
         let recorded = || entry.record().diff_digest.as_deref().and_then(|text| Digest::parse(text).ok());
         Ok(beside.or_else(recorded))

@@ -112,7 +112,15 @@ impl LayerStore {
         let _activity = self.registry.enter()?;
         let doing = || format!("create layer {id}");
         match self.registry.reserve(id, layer).during(doing)? {
-            Claim::Existing(id) => Ok(Created::Existing(id)),
+            Claim::Existing(id) => {
+                if let Some(content) = content
+                    && let Err(error) = self.heal(&id, content)
+                {
+                    self.registry.by_id(&id).into_iter().for_each(|existing| existing.add_holds(-1));
+                    return Err(error);
+                }
+                Ok(Created::Existing(id))
+            }
             Claim::New(reservation) => {
                 let entry = self.build(id, layer, content).during(doing)?;
                 reservation.publish(entry, 1);

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
-use crate::persist::{self, Discarded, Durability, Quarantined, StateDir};
+use crate::persist::{self, Discarded, Durability, Quarantined, Replacement, StateDir};
 use crate::record::layer::LayerRecord;
 use crate::record::mount_point::MountPointRecord;
 use crate::sys::fs::Dir;
@@ -71,6 +71,10 @@ impl Disk {
         self.durability == Durability::Full
     }
 
+    pub(super) fn durability(&self) -> Durability {
+        self.durability
+    }
+
     /// The directory of all records.
     pub(super) fn layers(&self) -> &Dir {
         &self.layers
@@ -122,6 +126,11 @@ impl Disk {
     /// Makes the file that the tar-split stream goes into.
     pub(super) fn create_tar_split(dir: &Dir, id: &LayerId) -> Result<File> {
         dir.create_file(tar_split_name(id), FILE_MODE)
+    }
+
+    /// Begins a new tar-split stream for a layer that has one.
+    pub(super) fn replace_tar_split(dir: &Dir, id: &LayerId) -> Result<Replacement> {
+        Replacement::begin(dir, &tar_split_name(id), FILE_MODE)
     }
 
     /// A layer's tar-split stream; `Corrupt` when there is none.

@@ -22,6 +22,8 @@ pub(super) struct Entry {
     record: LayerRecord,
     sequence: u64,
     holds: AtomicI32,
+    /// Found damaged, and not healed since: made again, its archive is read.
+    suspect: AtomicBool,
     mount: Mutex<Lifecycle>,
     // Written only under `mount`.
     mount_count: AtomicI32,
@@ -58,6 +60,7 @@ impl Entry {
             record,
             sequence,
             holds: AtomicI32::new(0),
+            suspect: AtomicBool::new(false),
             mount: Mutex::default(),
             mount_count: AtomicI32::new(0),
             mount_known: AtomicBool::new(false),
@@ -108,6 +111,14 @@ impl Entry {
         let _always = self
             .holds
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |holds| Some(holds.saturating_add(count)));
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Relaxed);
     }
 
     pub(super) fn mount_count(&self) -> i32 {

@@ -8,7 +8,8 @@
 //! | a record that is absent, does not parse, contradicts its place or itself | quarantined; its data stay, for others may stand on them |
 //! | a record that the system fails to read | left, reported: it may be readable tomorrow |
 //! | an image layer without data | left, not listed, reported: the disk with the data may be missing |
-//! | an image layer without tar-split, a layer whose parent has no record, a container's layer without data | listed, reported |
+//! | an image layer whose tar-split is missing or too short to be one | listed, reported, suspect: making it again heals it |
+//! | a layer whose parent has no record, a container's layer without data | listed, reported |
 //! | layers that stand on each other in a circle, and what stands on them | listed, reported |
 //! | a name that two layers claim | the later layer loses it in memory; reported |
 //! | any name that is not 64 lower-case hex digits, or not a directory | left, reported |
@@ -25,7 +26,7 @@ use crate::driver::GraphDriver;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{LayerId, is_canonical};
 use crate::record::layer::LayerRecord;
-use crate::sys::fs::FileKind;
+use crate::sys::fs::{Dir, FileKind};
 
 use super::Problem;
 use super::create::is_blank;
@@ -36,6 +37,8 @@ use super::entry::Entry;
 const MOST_THREADS: usize = 4;
 /// Fewer records than this for each thread are not worth one.
 const LEAST_SHARE: usize = 512;
+/// Length of a gzip stream of nothing.
+const SHORTEST_GZIP: u64 = 20;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -62,7 +65,8 @@ struct Found {
     id: LayerId,
     parent: Option<LayerId>,
     record: LayerRecord,
-    has_tar_split: bool,
+    /// What is wrong with its tar-split stream, as far as its name and length tell.
+    damage: Option<&'static str>,
 }
 
 enum Reading {
@@ -157,8 +161,19 @@ fn read_one(disk: &Disk, id: &LayerId) -> Result<Reading> {
         Err(reason) => return Ok(doubtful(id, reason)),
     };
     // Whether there is one matters for image layers only.
-    let has_tar_split = record.diff_digest.is_none() || matches!(dir.stat(tar_split_name(id)), Ok(Some(_)));
-    Ok(Reading::Layer(Box::new(Found { id: id.clone(), parent, record, has_tar_split })))
+    let damage = if record.diff_digest.is_some() { tar_split_damage(&dir, id) } else { None };
+    Ok(Reading::Layer(Box::new(Found { id: id.clone(), parent, record, damage })))
+}
+
+/// Reading the stream would make a start slow; a check does.
+fn tar_split_damage(dir: &Dir, id: &LayerId) -> Option<&'static str> {
+    match dir.stat(tar_split_name(id)) {
+        Ok(Some(stat)) if stat.kind != FileKind::File => Some("its tar-split stream is no file"),
+        Ok(Some(stat)) if stat.size == 0 => Some("its tar-split stream is empty"),
+        Ok(Some(stat)) if stat.size < SHORTEST_GZIP => Some("its tar-split stream is cut off"),
+        Ok(Some(_)) => None,
+        _ => Some("it has no tar-split stream"),
+    }
 }
 
 fn doubtful(id: &LayerId, reason: String) -> Reading {
@@ -252,8 +267,8 @@ fn judge_data(
             loaded
                 .problems
                 .push(problem(&found.id, "its data are missing; it is listed, but cannot be mounted"));
-        } else if !found.has_tar_split {
-            let reason = "it has no tar-split stream: it can be neither checked nor exported";
+        } else if let Some(damage) = found.damage {
+            let reason = format!("{damage}: it can be neither checked nor exported");
             loaded.problems.push(problem(&found.id, reason));
         }
         there || !is_image
@@ -289,7 +304,7 @@ fn list(complete: Vec<Found>, loaded: &mut Loaded) {
     }
     let mut owners: HashMap<String, LayerId> = HashMap::new();
     for (sequence, found) in (0..).zip(complete) {
-        let Found { id, parent, record, .. } = found;
+        let Found { id, parent, record, damage } = found;
         if let Some(parent) = parent.as_ref().filter(|parent| !listed.contains(*parent)) {
             loaded.problems.push(problem(&id, format!("its parent {parent} is not in the store")));
         }
@@ -307,6 +322,8 @@ fn list(complete: Vec<Found>, loaded: &mut Loaded) {
                 }
             }
         }
-        loaded.entries.push(Arc::new(Entry::new(id, parent, names, record, sequence)));
+        let entry = Entry::new(id, parent, names, record, sequence);
+        entry.set_suspect(damage.is_some());
+        loaded.entries.push(Arc::new(entry));
     }
 }

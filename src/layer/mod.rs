@@ -26,6 +26,7 @@ mod delete;
 mod direct;
 mod disk;
 mod entry;
+mod heal;
 mod load;
 mod mount;
 mod open;
@@ -69,6 +70,8 @@ pub struct LayerStore {
     problems: Vec<Problem>,
     /// Only one repair of a chain at a time: two containers may share a broken base.
     repair: Mutex<()>,
+    /// Held by who holds the mutexes of several layers: taken before them.
+    healing: Mutex<()>,
     /// Layers that were handed out, for tests that count work.
     #[cfg(test)]
     pub(crate) looked_at: std::sync::atomic::AtomicU64,
@@ -94,10 +97,12 @@ impl LayerStore {
     /// Makes a layer, from an archive stream if there is one. Two creates of one id coalesce; the new layer has one hold
     /// reference.
     ///
-    /// An id that exists, as id or as name, gains a hold reference; then `content` is not read and nothing is compared.
+    /// An id that exists, as id or as name, gains a hold reference; then `content` is not read and nothing is compared,
+    /// unless the layer is known to be damaged: see `heal.rs`.
     /// Errors: `NotFound` when the parent is not in the store, `AlreadyExists` when a name is taken, `InvalidArgument`
-    /// for a malformed digest, `InUse` when `content` itself asks for the layer it is for, `DigestMismatch` when the
-    /// archive is not what was promised, or what the driver said. Nothing of the layer remains after an error.
+    /// for a malformed digest, `InUse` when `content` itself asks for the layer it is for or when a damaged layer cannot be
+    /// replaced now, `DigestMismatch` when the archive is not what was promised, or what the driver said. Nothing of a new
+    /// layer remains after an error, and an existing one is as it was.
     pub fn create(
         &self,
         id: &LayerId,
@@ -196,7 +201,8 @@ impl LayerStore {
     }
 
     /// Compares an image layer with its tar-split stream, without mounting it; a layer without a diff digest (a
-    /// container's) is valid. Unknown: `NotFound`; without a tar-split stream: `Corrupt`.
+    /// container's) is valid. Unknown: `NotFound`; without a tar-split stream: `Corrupt`. A layer that is found damaged is
+    /// healed by the next [`LayerStore::create`] that brings its archive.
     pub fn check(&self, id_or_name: &str) -> Result<Verdict> {
         self.check_layer(id_or_name)
     }

@@ -57,6 +57,7 @@ pub(super) fn open(
         limits: options.limits,
         problems,
         repair: Mutex::new(()),
+        healing: Mutex::new(()),
         #[cfg(test)]
         looked_at: std::sync::atomic::AtomicU64::new(0),
     };

@@ -49,6 +49,8 @@ struct Ledger {
     busy: HashMap<LayerId, ThreadId>,
     /// Names of layers being created, and by whom.
     claimed_names: HashMap<String, ThreadId>,
+    /// Layers whose damage is being healed: they are used, but not deleted.
+    healing: HashSet<LayerId>,
     /// How many layers, listed or being created, stand on a layer.
     children: HashMap<LayerId, usize>,
     /// Layers that were made past the store, and what they stand on: each counts in `children`.
@@ -88,6 +90,13 @@ pub(super) struct Beside<'a> {
     id: LayerId,
     /// What it is to stand on, while it is being made.
     parent: Option<LayerId>,
+}
+
+/// The sole right to heal one layer.
+#[derive(Debug)]
+pub(super) struct Healing<'a> {
+    registry: &'a Registry,
+    entry: Arc<Entry>,
 }
 
 /// A call under way; [`Registry::close`] waits for it.
@@ -140,6 +149,30 @@ impl Registry {
     /// store is opened again.
     pub(super) fn keep(&self, id: LayerId) {
         *self.ledger.lock().children.entry(id).or_insert(0) += 1;
+    }
+
+    /// A layer and all that stand on it, directly or not, in order of creation.
+    pub(super) fn standing_on(&self, id: &LayerId) -> Vec<Arc<Entry>> {
+        let all = self.all();
+        let mut ids = HashSet::from([id.clone()]);
+        // Parents mostly come before their children, so this is two passes.
+        loop {
+            let before = ids.len();
+            let above = all.iter().filter(|entry| entry.parent().is_some_and(|parent| ids.contains(parent)));
+            let above: Vec<LayerId> = above.map(|entry| entry.id().clone()).collect();
+            ids.extend(above);
+            if ids.len() == before {
+                return all.into_iter().filter(|entry| ids.contains(entry.id())).collect();
+            }
+        }
+    }
+
+    /// Asks for the right to heal a layer; `None` when it is whole as far as is known, or somebody is at it already.
+    pub(super) fn begin_healing(&self, id: &LayerId) -> Option<Healing<'_>> {
+        let mut ledger = self.ledger.lock();
+        let entry = self.by_id(id).filter(|entry| entry.is_suspect() && entry.is_image())?;
+        (!ledger.busy.contains_key(id) && ledger.healing.insert(id.clone()))
+            .then_some(Healing { registry: self, entry })
     }
 
     pub(super) fn has_children(&self, id: &LayerId) -> bool {
@@ -257,6 +290,10 @@ impl Registry {
                 Some(entry) if !ledger.busy.contains_key(entry.id()) => {
                     if let Some(count) = ledger.children.get(entry.id()) {
                         let message = format!("layer {}: {count} other layers stand on it", entry.id());
+                        return Err(Error::new(ErrorKind::InUse, message));
+                    }
+                    if ledger.healing.contains(entry.id()) {
+                        let message = format!("layer {} is being healed", entry.id());
                         return Err(Error::new(ErrorKind::InUse, message));
                     }
                     allowed(&entry)?;
@@ -494,6 +531,18 @@ impl Drop for Beside<'_> {
         ledger.busy.remove(&self.id);
         ledger.drop_child(self.parent.as_ref());
         self.registry.release(ledger);
+    }
+}
+
+impl Healing<'_> {
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+}
+
+impl Drop for Healing<'_> {
+    fn drop(&mut self) {
+        self.registry.ledger.lock().healing.remove(self.entry.id());
     }
 }
 

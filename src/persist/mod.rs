@@ -31,7 +31,7 @@ mod steps;
 mod crash_tests;
 
 pub use quarantine::Quarantined;
-pub use replace::{replace_file, sweep_temporary};
+pub use replace::{Replacement, replace_file, sweep_temporary};
 pub use state::{ChangeLock, Discarded, StateDir};
 pub(crate) use steps::step;
 #[cfg(test)]

@@ -51,6 +51,62 @@ fn replace(dir: &Dir, name: &str, content: &[u8], mode: u32, durability: Durabil
     durability.sync_dir(dir)
 }
 
+/// A file that is to replace another and is written piece by piece. Dropped: the other stays as it was.
+#[derive(Debug)]
+pub struct Replacement {
+    dir: Dir,
+    name: String,
+    temporary: String,
+    file: File,
+    done: bool,
+}
+
+impl Replacement {
+    /// Begins to write what is to become `name` below `dir`, with this mode.
+    pub fn begin(dir: &Dir, name: &str, mode: u32) -> Result<Replacement> {
+        let temporary = temporary_name(name)?;
+        let dir = dir.try_clone()?;
+        step("make temporary file")?;
+        let file = dir.create_file(&temporary, mode)?;
+        Ok(Replacement { dir, name: name.to_owned(), temporary, file, done: false })
+    }
+
+    /// Where to write.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// What was written, from its beginning.
+    pub fn open(&self) -> Result<File> {
+        self.dir.open_file(&self.temporary)
+    }
+
+    /// Puts it in the place of `name`, in one step and durably.
+    pub fn commit(mut self, durability: Durability) -> Result<()> {
+        let doing = || format!("write {}", self.dir.path().join(&self.name).display());
+        step("sync file").during(doing)?;
+        if durability == Durability::Full {
+            self.file.sync_all().during(doing)?;
+        }
+        step("rename").during(doing)?;
+        self.dir.rename(&self.temporary, &self.dir, &self.name).during(doing)?;
+        self.done = true;
+        step("sync directory")
+            .and_then(|()| durability.sync_dir(&self.dir))
+            .during(|| format!("write {}", self.dir.path().join(&self.name).display()))
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        if !self.done
+            && let Err(error) = self.dir.remove_file(&self.temporary)
+        {
+            log::warn!("{}", error.report());
+        }
+    }
+}
+
 fn fill(mut file: File, content: &[u8], mode: u32, durability: Durability) -> Result<()> {
     step("write content")?;
     // Carries on after short and interrupted writes.

@@ -10,7 +10,7 @@ use crate::driver::{LayerKind, NewLayer, Removed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::{Quarantined, step};
-use crate::sys::fs::{Dir, random_hex};
+use crate::sys::fs::{Dir, FileKind, random_hex};
 
 use super::layout::{self, DIFF, EMPTY, LINK, LOWER, LinkName, MERGED, WORK};
 use super::{Overlay, quota};
@@ -34,19 +34,28 @@ impl Overlay {
         self.put_aside_leftover(id).map_err(context)?;
 
         let staged = self.home.stage().map_err(context)?;
+        self.shift_owner(staged.dir()).map_err(context)?;
+        if let (Some(quota), Some(size)) = (&self.quota, size) {
+            // Before anything is made below, so that it inherits the project.
+            quota.limit(staged.dir(), size).map_err(context)?;
+        }
+        self.publish(id, staged, lowers.as_deref()).map_err(context)
+    }
+
+    /// Gives a staged layer its short name, what it lacks, and its place.
+    pub(super) fn publish(
+        &self,
+        id: &LayerId,
+        staged: Staged<'_>,
+        lowers: Option<&[LinkName]>,
+    ) -> Result<()> {
         let kept = self.kept_links.lock().get(id).cloned();
         let link = match &kept {
             Some(link) => link.clone(),
-            None => self.new_link(id).map_err(context)?,
+            None => self.new_link(id)?,
         };
         let made = (|| {
-            let dir = staged.dir();
-            self.shift_owner(dir)?;
-            if let (Some(quota), Some(size)) = (&self.quota, size) {
-                // Before anything is made below, so that it inherits the project.
-                quota.limit(dir, size)?;
-            }
-            self.fill(&staged, &link, lowers.as_deref())?;
+            self.fill(&staged, &link, lowers)?;
             step("sync link")?;
             self.home.flush(&self.links)?;
             staged.publish(self.home.dir(), id.as_str())
@@ -60,7 +69,7 @@ impl Overlay {
                 if kept.is_none() {
                     self.sweep_link(&link);
                 }
-                Err(context(error))
+                Err(error)
             }
         }
     }
@@ -68,7 +77,9 @@ impl Overlay {
     fn fill(&self, staged: &Staged<'_>, link: &LinkName, lowers: Option<&[LinkName]>) -> Result<()> {
         let dir = staged.dir();
         step("make directories")?;
-        self.shift_owner(&dir.create_dir(DIFF, layout::DIFF_MODE)?)?;
+        if dir.stat(DIFF)?.is_none() {
+            self.shift_owner(&dir.create_dir(DIFF, layout::DIFF_MODE)?)?;
+        }
         staged.write(LINK, link.as_str(), layout::FILE_MODE)?;
         self.shift_owner(&dir.create_dir(WORK, layout::PRIVATE_MODE)?)?;
         self.shift_owner(&dir.create_dir(MERGED, layout::PRIVATE_MODE)?)?;
@@ -148,9 +159,15 @@ impl Overlay {
         self.put_aside(id, reason).map(Some).map_err(|error| error.context(format!("quarantine layer {id}")))
     }
 
-    fn put_aside(&self, id: &LayerId, reason: &str) -> Result<Quarantined> {
-        self.release(id)?;
-        let link = self.find_link(id)?;
+    pub(super) fn put_aside(&self, id: &LayerId, reason: &str) -> Result<Quarantined> {
+        let is_dir = self.home.dir().stat(id.as_str())?.is_some_and(|stat| stat.kind == FileKind::Dir);
+        // Something else in its place hides no mount, and its name is found by those in `l/` alone.
+        let link = if is_dir {
+            self.release(id)?;
+            self.find_link(id)?
+        } else {
+            self.link_to(id)?
+        };
         let aside = self.home.state()?.quarantine(self.home.dir(), id.as_str(), reason)?;
         if let Some(link) = link {
             // Children know this layer by that name: a new layer of this id takes it again.

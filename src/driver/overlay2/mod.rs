@@ -34,6 +34,7 @@ mod create;
 mod layout;
 mod mount;
 mod open;
+mod prepare;
 mod quota;
 mod repair;
 
@@ -51,7 +52,7 @@ use crate::driver::home::Home;
 use crate::driver::options::OverlayOptions;
 use crate::driver::{
     Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions, NewLayer,
-    OwnerShift, Removed, Verdict,
+    OwnerShift, Prepared, Removed, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -115,6 +116,16 @@ impl GraphDriver for Overlay2 {
         limits: &Limits,
     ) -> Result<Applied> {
         self.overlay()?.apply(id, source, tar_split, limits)
+    }
+
+    fn prepare(
+        &self,
+        layer: &NewLayer<'_>,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<(Applied, Box<dyn Prepared>)> {
+        prepare::prepare(self.overlay()?, layer, source, tar_split, limits)
     }
 
     fn sync(&self, id: &LayerId) -> Result<()> {
@@ -228,6 +239,17 @@ impl Overlay {
         if !diff.entries()?.is_empty() {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("layer {id} has content already")));
         }
+        self.unpack(&diff, source, tar_split, limits)
+            .map_err(|error| error.context(format!("unpack layer {id}")))
+    }
+
+    fn unpack(
+        &self,
+        diff: &Dir,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<Applied> {
         let options = ApplyOptions {
             whiteouts: Whiteouts::Overlay,
             limits: limits.clone(),
@@ -235,7 +257,6 @@ impl Overlay {
             ..ApplyOptions::default()
         };
         archive::apply(source, diff.as_fd(), tar_split, &options)
-            .map_err(|error| error.context(format!("unpack layer {id}")))
     }
 
     /// The content of an existing layer.

@@ -152,7 +152,7 @@ impl Overlay {
         }
     }
 
-    fn link_to(&self, id: &LayerId) -> Result<Option<LinkName>> {
+    pub(super) fn link_to(&self, id: &LayerId) -> Result<Option<LinkName>> {
         let mut names = Vec::new();
         for link in self.all_links()? {
             if self.link_owner(&link)?.as_ref() == Some(id) {

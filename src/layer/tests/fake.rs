@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::digest::Digest;
 use crate::driver::{
     Applied, Compression, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer,
-    Removed, Verdict,
+    Prepared, Removed, Verdict,
 };
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -141,6 +141,33 @@ impl FakeDriver {
     }
 }
 
+struct FakeAside {
+    home: Dir,
+    state: Arc<StateDir>,
+    world: Arc<World>,
+    id: LayerId,
+    aside: String,
+}
+
+impl Prepared for FakeAside {
+    fn install(self: Box<Self>, reason: &str) -> Result<Option<Quarantined>> {
+        self.world.perform("install", &self.id, || {
+            let old = match self.home.stat(self.id.as_str())? {
+                Some(_) => Some(self.state.quarantine(&self.home, self.id.as_str(), reason)?),
+                None => None,
+            };
+            self.home.rename_new(&self.aside, &self.home, self.id.as_str())?;
+            Ok(old)
+        })
+    }
+}
+
+impl Drop for FakeAside {
+    fn drop(&mut self) {
+        self.home.remove_all(&self.aside).unwrap();
+    }
+}
+
 impl GraphDriver for FakeDriver {
     fn name(&self) -> &'static str {
         "fake"
@@ -187,6 +214,31 @@ impl GraphDriver for FakeDriver {
                 entries: 1,
                 compression: if plain.len() == stream.len() { Compression::None } else { Compression::Gzip },
             })
+        })
+    }
+
+    fn prepare(
+        &self,
+        layer: &NewLayer<'_>,
+        source: &mut dyn Read,
+        tar_split: &mut dyn Write,
+        limits: &Limits,
+    ) -> Result<(Applied, Box<dyn Prepared>)> {
+        self.world.perform("prepare", layer.id, || {
+            let aside = LayerId::new(&format!("aside-{}", layer.id))?;
+            self.home.create_dir(aside.as_str(), 0o700)?;
+            let applied = self.apply(&aside, source, tar_split, limits);
+            FakeDriver::write(&self.path(&aside, "link"), b"")?;
+            let parent = layer.parent.map_or("", LayerId::as_str);
+            FakeDriver::write(&self.path(&aside, "parent"), parent.as_bytes())?;
+            let prepared = FakeAside {
+                home: self.home.try_clone()?,
+                state: self.state()?,
+                world: self.world.clone(),
+                id: layer.id.clone(),
+                aside: aside.to_string(),
+            };
+            Ok((applied?, Box::new(prepared) as Box<dyn Prepared>))
         })
     }
 

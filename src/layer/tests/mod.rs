@@ -6,6 +6,7 @@ mod crash;
 mod create;
 mod delete;
 mod fake;
+mod heal;
 mod load;
 mod mount;
 mod power_cut;
