@@ -95,6 +95,27 @@ impl Removed {
     }
 }
 
+/// Something that is wrong with a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defect {
+    /// What, for people.
+    pub what: String,
+    /// [`GraphDriver::validate`] puts it right.
+    pub derivable: bool,
+}
+
+impl Defect {
+    /// One that can be put right from what is there.
+    pub fn derivable(what: impl Into<String>) -> Defect {
+        Defect { what: what.into(), derivable: true }
+    }
+
+    /// One that cannot.
+    pub fn lasting(what: impl Into<String>) -> Defect {
+        Defect { what: what.into(), derivable: false }
+    }
+}
+
 /// A layer's content, unpacked aside. Dropped: removed.
 pub trait Prepared: Send {
     /// Takes the place of the layer's data, durably; what was there goes to quarantine with the reason. Layers that stand on
@@ -205,6 +226,18 @@ pub trait GraphDriver: Send + Sync {
 
     /// What lies in the driver's quarantine.
     fn quarantined(&self) -> Result<Vec<Quarantined>>;
+
+    /// What is wrong with a layer as it lies there, compared with the parent that its record names. Reads only.
+    fn examine(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Defect>> {
+        let _ = parent;
+        Ok(match self.exists(id)? {
+            true => Vec::new(),
+            false => vec![Defect::lasting("its data are missing")],
+        })
+    }
+
+    /// Gives up what lies in the driver's quarantine, for good.
+    fn purge(&self, entry: &Quarantined) -> Result<Removed>;
 
     /// Name, backing file system, status lines.
     fn status(&self) -> Result<DriverStatus>;

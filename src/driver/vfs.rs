@@ -196,6 +196,11 @@ impl GraphDriver for Vfs {
         Ok(Vec::new())
     }
 
+    fn purge(&self, entry: &Quarantined) -> Result<Removed> {
+        let purged = self.store()?.home.state()?.purge(entry)?;
+        Ok(Removed(purged.into_iter().collect()))
+    }
+
     fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.store()?.home.quarantined()
     }

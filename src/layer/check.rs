@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Comparing a layer with what it was made from, and giving that back.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+
+use flate2::bufread::MultiGzDecoder;
 
 use crate::digest::Digest;
-use crate::driver::Verdict;
+use crate::driver::{Defect, Verdict};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::LayerId;
 use crate::units::Bytes;
 
 use super::LayerStore;
@@ -29,6 +33,26 @@ impl LayerStore {
             Err(_) => {}
         }
         checked.during(|| format!("check layer {id_or_name}"))
+    }
+
+    pub(super) fn examine_layer(&self, id: &LayerId) -> Result<Vec<Defect>> {
+        let _activity = self.registry.enter()?;
+        let entry = self.by_id(id)?;
+        let doing = || format!("examine layer {id}");
+        let mut found = self.driver.examine(id, entry.parent()).during(doing)?;
+        if entry.is_image()
+            && let Err(error) = self.disk.open_tar_split(id).and_then(|stream| read_through(&stream))
+        {
+            if !is_damage(&error) {
+                return Err(error.context(doing()));
+            }
+            entry.set_suspect(true);
+            found.push(Defect::lasting(format!(
+                "its tar-split stream is damaged ({}): it can be neither checked nor exported",
+                error.report()
+            )));
+        }
+        Ok(found)
     }
 
     pub(super) fn export_layer(&self, id_or_name: &str, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
@@ -55,5 +79,21 @@ impl LayerStore {
         let beside = self.disk.read_diff_id(entry.id())?;
         let recorded = || entry.record().diff_digest.as_deref().and_then(|text| Digest::parse(text).ok());
         Ok(beside.or_else(recorded))
+    }
+}
+
+/// Reads a tar-split stream to its end: the checksum there covers all of it.
+fn read_through(stream: &File) -> Result<()> {
+    if stream.metadata().during(|| "stat it")?.len() == 0 {
+        return Err(Error::corrupt("it is empty"));
+    }
+    let mut plain = MultiGzDecoder::new(BufReader::new(stream));
+    match io::copy(&mut plain, &mut io::sink()) {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => {
+            Err(Error::corrupt(format!("it is no gzip stream: {error}")))
+        }
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Error::corrupt("it ends early")),
+        Err(error) => Err(error).during(|| "read it"),
     }
 }

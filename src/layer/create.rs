@@ -259,7 +259,7 @@ pub(super) fn is_blank(dir: &Dir) -> bool {
     })
 }
 
-fn new_record(id: &LayerId, layer: &CreateLayer) -> Result<LayerRecord> {
+pub(super) fn new_record(id: &LayerId, layer: &CreateLayer) -> Result<LayerRecord> {
     let created = Timestamp::now().to_utc_text();
     Ok(LayerRecord {
         id: Some(id.to_string()),

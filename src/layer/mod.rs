@@ -46,7 +46,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::digest::Digest;
-use crate::driver::{DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict};
+use crate::driver::{Defect, DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Quarantined;
@@ -235,6 +235,30 @@ impl LayerStore {
         self.quarantine_layer(id_or_name, reason)
     }
 
+    /// What is wrong with a layer's data and with its tar-split stream, which is read through; its content is not compared.
+    /// By id only; unknown: `NotFound`. Changes nothing.
+    pub fn examine(&self, id: &LayerId) -> Result<Vec<Defect>> {
+        self.examine_layer(id)
+    }
+
+    /// Whether there is a record of this layer on disk now, whatever it says. For a reader who found something wrong with a
+    /// layer that its owner may have deleted meanwhile.
+    pub fn is_recorded(&self, id: &LayerId) -> bool {
+        matches!(self.disk.layers().stat(id.as_str()), Ok(Some(_)))
+    }
+
+    /// Puts right what is derivable in a layer and in all that it stands on. By id only; unknown: `NotFound`; what is wrong
+    /// is not derivable: `Corrupt`.
+    pub fn mend(&self, id: &LayerId) -> Result<()> {
+        self.mend_layer(id)
+    }
+
+    /// Makes a record for a container's layer that has data but no record: its own was lost. What it stands on is what its data
+    /// say. It has a record: `AlreadyExists`; it has no data, or what it stands on is not in the store: `NotFound`.
+    pub fn adopt(&self, id: &LayerId) -> Result<()> {
+        self.adopt_layer(id)
+    }
+
     /// Takes a layer back out of quarantine: the entry of this id that was put there last. Not there, or its parent is
     /// not in the store: `NotFound`; a layer of that id exists: `AlreadyExists`; its record is the reason that it was
     /// put aside: `Corrupt`. A name that another layer has by now stays with that layer.
@@ -242,12 +266,34 @@ impl LayerStore {
         self.restore_layer(id)
     }
 
+    /// Puts a layer's data back that alone were put aside; whatever is wrong with them is so again. Its record is not in
+    /// the store either, or the entry is gone: `NotFound`; the layer has data: `AlreadyExists`.
+    pub fn restore_data(&self, data: &Quarantined) -> Result<()> {
+        self.restore_data_alone(data)
+    }
+
+    /// Gives up what was put aside, record or data, for good. Gone already is fine.
+    pub fn purge(&self, entry: &Quarantined) -> Result<()> {
+        self.purge_entry(entry)
+    }
+
     /// What lies in quarantine, records first, then driver data.
     pub fn quarantined(&self) -> Result<Vec<Quarantined>> {
-        let _activity = self.registry.enter()?;
-        let mut all = self.disk.quarantined()?;
-        all.extend(self.driver.quarantined()?);
+        let mut all = self.quarantined_records()?;
+        all.extend(self.quarantined_data()?);
         Ok(all)
+    }
+
+    /// Records that lie in quarantine.
+    pub fn quarantined_records(&self) -> Result<Vec<Quarantined>> {
+        let _activity = self.registry.enter()?;
+        self.disk.quarantined()
+    }
+
+    /// Data that lie in quarantine.
+    pub fn quarantined_data(&self) -> Result<Vec<Quarantined>> {
+        let _activity = self.registry.enter()?;
+        self.driver.quarantined()
     }
 
     /// Ends the store: waits for calls under way and for the removal of deleted data, releases the driver and the lock.

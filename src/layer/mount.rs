@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::id::LayerId;
 
 use super::LayerStore;
 use super::entry::Entry;
@@ -61,6 +62,17 @@ impl LayerStore {
         }
         self.repairing(&entry, || self.driver.repair_lowers(entry.id(), entry.parent()))
             .during(|| format!("repair layer {id_or_name}"))
+    }
+
+    pub(super) fn mend_layer(&self, id: &LayerId) -> Result<()> {
+        self.require_writable()?;
+        let _activity = self.registry.enter()?;
+        let entry = self.by_id(id)?;
+        let mount = entry.lock_mount();
+        if mount.lifecycle.gone {
+            return Err(self.unknown(id.as_str()));
+        }
+        self.repair_chain(&entry).during(|| format!("mend layer {id}"))
     }
 
     /// Mounts, whatever the count says; already mounted is fine.

@@ -12,9 +12,9 @@ use crate::sys::fs::Dir;
 
 use super::disk::Disk;
 use super::entry::Entry;
-use super::load;
-use super::registry::Claim;
-use super::{CreateLayer, LayerStore};
+use super::reaper::Rubbish;
+use super::registry::{Claim, Reservation};
+use super::{CreateLayer, LayerStore, create, load};
 
 impl LayerStore {
     pub(super) fn quarantine_layer(&self, id_or_name: &str, reason: &str) -> Result<Vec<Quarantined>> {
@@ -59,17 +59,7 @@ impl LayerStore {
         let put = newest(self.disk.quarantined()?, id)
             .ok_or_else(|| Error::not_found("there is no record of it in quarantine"))?;
         let record = Disk::read_record(&Dir::open(&put.path)?)?;
-        let parent = load::check(id, &record).map_err(Error::corrupt)?;
-        if record.incomplete {
-            return Err(Error::corrupt("its record says that it is incomplete"));
-        }
-        let names = self.free_names(&record);
-        let claim = CreateLayer { parent: parent.clone(), names: names.clone(), ..CreateLayer::default() };
-        let Claim::New(reservation) = self.registry.reserve(id, &claim)? else {
-            // The claim counted a reference on the layer that is there.
-            self.registry.by_id(id).into_iter().for_each(|existing| existing.add_holds(-1));
-            return Err(Error::new(ErrorKind::AlreadyExists, "a layer of that id or name exists"));
-        };
+        let (reservation, parent, names) = self.claim(id, &record)?;
         if self.disk.layers().stat(id.as_str())?.is_some() {
             return Err(Error::new(ErrorKind::AlreadyExists, "another record of it exists"));
         }
@@ -86,6 +76,106 @@ impl LayerStore {
         }
         reservation.publish(entry, 0);
         Ok(())
+    }
+
+    pub(super) fn restore_data_alone(&self, data: &Quarantined) -> Result<()> {
+        self.require_writable()?;
+        let _activity = self.registry.enter()?;
+        let doing = || format!("restore the data of layer {} from quarantine", data.name);
+        let id = LayerId::new(&data.name).during(doing)?;
+        if self.driver.layers().during(doing)?.contains(&id) {
+            return Err(Error::new(ErrorKind::AlreadyExists, "it has data").context(doing()));
+        }
+        if self.registry.by_id(&id).is_some() {
+            // A container's layer is listed also without data.
+            return self.driver.restore(data).during(doing);
+        }
+        self.list_with(&id, || self.driver.restore(data)).during(doing)
+    }
+
+    /// Lists a layer whose record is in its place, once `ready` has seen to its data.
+    fn list_with(&self, id: &LayerId, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+        let dir = self.disk.open_record_dir(id).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::not_found("there is no record of it: restore that"),
+            _ => error,
+        })?;
+        let record = Disk::read_record(&dir)?;
+        let (reservation, parent, names) = self.claim(id, &record)?;
+        ready()?;
+        let entry = Entry::new(id.clone(), parent, names, record, self.registry.next_sequence());
+        if !entry.is_image() {
+            entry.lock_mount().set_count(0);
+        }
+        reservation.publish(entry, 0);
+        Ok(())
+    }
+
+    pub(super) fn adopt_layer(&self, id: &LayerId) -> Result<()> {
+        self.require_writable()?;
+        let _activity = self.registry.enter()?;
+        self.make_record(id).during(|| format!("make a record for layer {id}"))
+    }
+
+    fn make_record(&self, id: &LayerId) -> Result<()> {
+        if !self.driver.layers()?.contains(id) {
+            return Err(Error::not_found("it has no data"));
+        }
+        let parent = self.driver.lowers(id)?.into_iter().next();
+        let layer = CreateLayer { parent, writable: true, ..CreateLayer::default() };
+        let record = LayerRecord { incomplete: false, ..create::new_record(id, &layer)? };
+        let (reservation, parent, names) = self.claim(id, &record)?;
+        if self.disk.layers().stat(id.as_str())?.is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "it has a record"));
+        }
+        let dir = self.disk.create_record_dir(id)?;
+        let written = self.disk.write_record(&dir, &record).and_then(|()| self.disk.sync_layers());
+        if let Err(error) = written {
+            match self.disk.discard_record(id) {
+                Ok(record) => record.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record))),
+                Err(also) => log::warn!("layer {id}: take its new record away: {}", also.report()),
+            }
+            return Err(error);
+        }
+        let entry = Entry::new(id.clone(), parent, names, record, self.registry.next_sequence());
+        entry.lock_mount().set_count(0);
+        reservation.publish(entry, 0);
+        Ok(())
+    }
+
+    pub(super) fn purge_entry(&self, entry: &Quarantined) -> Result<()> {
+        self.require_writable()?;
+        let _activity = self.registry.enter()?;
+        let doing = || format!("purge quarantine entry {}", entry.key);
+        if self.disk.quarantined().during(doing)?.iter().any(|record| record.path == entry.path) {
+            let purged = self.disk.state().and_then(|state| state.purge(entry)).during(doing)?;
+            purged.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record)));
+            return Ok(());
+        }
+        let purged = self.driver.purge(entry).during(doing)?;
+        self.reaper.take(Rubbish::Content(purged));
+        Ok(())
+    }
+
+    /// Reserves a layer as its record describes it, with the names that are free.
+    fn claim(
+        &self,
+        id: &LayerId,
+        record: &LayerRecord,
+    ) -> Result<(Reservation<'_>, Option<LayerId>, Vec<String>)> {
+        let parent = load::check(id, record).map_err(Error::corrupt)?;
+        if record.incomplete {
+            return Err(Error::corrupt("its record says that it is incomplete"));
+        }
+        let names = self.free_names(record);
+        let claim = CreateLayer { parent: parent.clone(), names: names.clone(), ..CreateLayer::default() };
+        match self.registry.reserve(id, &claim)? {
+            Claim::New(reservation) => Ok((reservation, parent, names)),
+            Claim::Existing(_) => {
+                // The claim counted a reference on the layer that is there.
+                self.registry.by_id(id).into_iter().for_each(|existing| existing.add_holds(-1));
+                Err(Error::new(ErrorKind::AlreadyExists, "a layer of that id or name exists"))
+            }
+        }
     }
 
     /// Whether content was moved. What lies in the driver's place already belongs to the record, if anything does: only

@@ -172,7 +172,7 @@ impl Registry {
         let mut ledger = self.ledger.lock();
         let entry = self.by_id(id).filter(|entry| entry.is_suspect() && entry.is_image())?;
         (!ledger.busy.contains_key(id) && ledger.healing.insert(id.clone()))
-            .then_some(Healing { registry: self, entry })
+            .then(|| Healing { registry: self, entry })
     }
 
     pub(super) fn has_children(&self, id: &LayerId) -> bool {

@@ -14,11 +14,14 @@
 //! layer and the layer is forgotten if not, and while a hold is dropped: so nobody sees or removes an image half-made, and
 //! no layer is deleted between its use and the record that tells of it. No data is read, unpacked or deleted under it.
 
+mod aside;
+mod check;
 mod containers;
 mod import;
 mod inspect;
 mod integrity;
 mod remove;
+mod repair;
 mod startup;
 mod status;
 #[cfg(test)]
@@ -44,10 +47,13 @@ use crate::units::Bytes;
 pub use crate::driver::{Limits, Metadata, OwnerShift, Verdict, name_on_disk};
 pub use crate::persist::{Durability, Ownership};
 pub use crate::spec::platform::Platform;
+pub use aside::{PutAside, PutAsideKind};
+pub use check::{CheckReport, Finding};
 pub use containers::CreateContainer;
 pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
 pub use inspect::{ImageDetails, LayerDetails};
 pub use remove::Removal;
+pub use repair::RepairReport;
 pub use status::Status;
 
 use containers::InTransit;
@@ -316,6 +322,11 @@ impl Storage {
     pub fn create_image(&self, image: &CreateImage) -> Result<ImageId> {
         self.require_writable()?;
         let _ties = self.ties.lock();
+        self.create_image_tied(image)
+    }
+
+    /// The same for who holds `ties`.
+    fn create_image_tied(&self, image: &CreateImage) -> Result<ImageId> {
         if let Some(id) = &image.id
             && let Some(hidden) = self.images.hidden(id)?
             && hidden.layer == image.layer

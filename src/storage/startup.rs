@@ -96,17 +96,31 @@ impl Storage {
     }
 
     fn report_what_is_left(&self) -> Result<()> {
-        let containers = self.containers()?.list()?;
+        for Problem { subject, reason, quarantined } in self.loose_ends()? {
+            self.report(subject, reason, quarantined);
+        }
+        Ok(())
+    }
+
+    /// What nothing uses, and containers that lack something.
+    pub(super) fn loose_ends(&self) -> Result<Vec<Problem>> {
+        let mut found = Vec::new();
+        let mut report =
+            |subject, reason: String| found.push(Problem { subject, reason, quarantined: false });
+        let containers = match self.containers() {
+            Ok(containers) => containers.list()?,
+            Err(_) => Vec::new(),
+        };
         let mut owned: HashSet<&str> = HashSet::new();
         for record in &containers {
             let subject = || format!("container {}", record.id.as_deref().unwrap_or_default());
             let layer = record.layer.as_deref().unwrap_or_default();
             owned.insert(layer);
             if self.layers().find(layer).is_none_or(|found| found.id.as_str() != layer) {
-                self.report(subject(), format!("its layer {layer} is missing"), false);
+                report(subject(), format!("its layer {layer} is missing"));
             }
             if let Some(image) = record.image.as_deref().filter(|image| !self.is_listed(image)) {
-                self.report(subject(), format!("its image {image} is not listed"), false);
+                report(subject(), format!("its image {image} is not listed"));
             }
         }
         let unlisted = layers_of_unlisted(self)?;
@@ -117,13 +131,13 @@ impl Storage {
             }
             if layer.writable {
                 let reason = "it is writable, but no container has it: it was left alone";
-                self.report(format!("layer {id}"), reason.to_owned(), false);
+                report(format!("layer {id}"), reason.to_owned());
             } else if !self.images().is_top_layer(id.as_str())? && !unlisted.contains_key(id) {
                 let reason = "no image, container or layer uses it: it was left alone";
-                self.report(format!("layer {id}"), reason.to_owned(), false);
+                report(format!("layer {id}"), reason.to_owned());
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn is_listed(&self, image: &str) -> bool {

@@ -63,6 +63,9 @@ pub(crate) enum Command {
         /// Name the image so, instead of as the archive says. May be repeated.
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
+        /// Compare layers that are there with what they were made from, and make damaged ones again.
+        #[arg(long)]
+        heal: bool,
         /// Which of an image for several platforms, such as linux/arm64.
         #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
         platform: Option<String>,
@@ -119,6 +122,23 @@ pub(crate) enum Command {
     },
     /// Print the driver, what is stored, and what is wrong.
     Status,
+    /// Look for damage, and change nothing. Works beside a running daemon.
+    Check {
+        /// Compare the content of all image layers with what they were made from.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Put right what can be derived from what is there, and list the rest.
+    Repair {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// What was put aside because it was damaged: list it, take it back, give it up.
+    Quarantine {
+        #[command(subcommand)]
+        command: QuarantineCommand,
+    },
     /// Print the completion script of a shell.
     #[command(hide = true)]
     Completion {
@@ -130,5 +150,24 @@ pub(crate) enum Command {
     Man {
         /// The directory.
         dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// List what was put aside, where it lies, and why.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Put something back where it was. Mend it first if it is damaged itself.
+    Restore {
+        /// Its key or name, or how that begins. A name means the record and the data of a layer.
+        #[arg(value_name = "KEY|NAME")]
+        what: String,
+    },
+    /// Delete something for good.
+    Purge {
+        /// Its key or name, or how that begins. A name means the record and the data of a layer.
+        #[arg(value_name = "KEY|NAME")]
+        what: String,
     },
 }

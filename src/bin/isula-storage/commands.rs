@@ -15,7 +15,8 @@ use isula_storage::time::Timestamp;
 use isula_storage::units::Bytes;
 use serde_json::{Value, json};
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, QuarantineCommand};
+use crate::care;
 use crate::failure::Failure;
 use crate::meter::{self, Meter};
 use crate::{print, self_help};
@@ -33,10 +34,16 @@ pub(crate) fn run(args: Args) -> Outcome {
         | Command::Layers { .. }
         | Command::Inspect { .. }
         | Command::Export { .. }
-        | Command::Status => Ownership::ReadOnly,
-        Command::Import { .. } | Command::Mount { .. } | Command::Umount { .. } | Command::Rmi { .. } => {
-            Ownership::Owner
-        }
+        | Command::Status
+        | Command::Check { .. }
+        | Command::Repair { dry_run: true }
+        | Command::Quarantine { command: QuarantineCommand::List } => Ownership::ReadOnly,
+        Command::Import { .. }
+        | Command::Mount { .. }
+        | Command::Umount { .. }
+        | Command::Rmi { .. }
+        | Command::Repair { dry_run: false }
+        | Command::Quarantine { .. } => Ownership::Owner,
     };
     // Only an import makes a store: elsewhere a mistake in --root would leave one behind.
     if !matches!(args.command, Command::Import { .. }) && !Storage::exists(&args.root, &args.driver)? {
@@ -59,9 +66,17 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 fn dispatch(storage: &Storage, args: &Args) -> Outcome {
     match &args.command {
-        Command::Import { source, names, platform } => {
-            import(storage, args, source, names, platform.as_deref())
-        }
+        Command::Import { source, names, heal, platform } => import(
+            storage,
+            args,
+            source,
+            ImportOptions {
+                names: names.clone(),
+                platform: platform.as_deref().map(Platform::parse).transpose()?,
+                heal: *heal,
+                progress: None,
+            },
+        ),
         Command::Images { no_trunc } => images(storage, args, *no_trunc),
         Command::Layers { no_trunc } => layers(storage, args, *no_trunc),
         Command::Inspect { name } => inspect(storage, name),
@@ -84,22 +99,18 @@ fn dispatch(storage: &Storage, args: &Args) -> Outcome {
         Command::Rmi { names } => rmi(storage, args, names),
         Command::Export { layer, output } => export(storage, args, layer, output),
         Command::Status => status(storage, args),
+        Command::Check { deep } => care::check(storage, args, *deep),
+        Command::Repair { dry_run } => care::repair(storage, args, *dry_run),
+        Command::Quarantine { command } => care::quarantine(storage, args, command),
         Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
-fn import(
-    storage: &Storage,
-    args: &Args,
-    source: &Path,
-    names: &[String],
-    platform: Option<&str>,
-) -> Outcome {
-    let platform = platform.map(Platform::parse).transpose()?;
+fn import(storage: &Storage, args: &Args, source: &Path, options: ImportOptions<'_>) -> Outcome {
     let interrupted = meter::interrupts().during(|| "watch for interrupts")?;
     let meter = Meter::new(args.quiet || args.json, interrupted);
     let mut told = |progress: &_| meter.tell(progress);
-    let options = ImportOptions { names: names.to_vec(), platform, progress: Some(&mut told) };
+    let options = ImportOptions { progress: Some(&mut told), ..options };
     let imported = if source == Path::new("-") {
         storage.import_stream(Box::new(io::stdin()), options)
     } else {

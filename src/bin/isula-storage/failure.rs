@@ -20,6 +20,12 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// Something was found damaged. What, was printed already.
+    pub(crate) fn damaged(message: impl Into<String>) -> Self {
+        let hint = "docs/recovery.md tells what to do about it.".to_owned();
+        Failure { error: Error::corrupt(message.into()), hint: Some(hint) }
+    }
+
     /// The same with this remedy instead of the usual one.
     pub(crate) fn or_try(mut self, kind: ErrorKind, hint: &str) -> Self {
         if self.error.kind() == kind {
@@ -67,14 +73,16 @@ fn class(kind: ErrorKind) -> (&'static str, u8) {
 fn usual_hint(error: &Error) -> Option<String> {
     let hint = match error.kind() {
         ErrorKind::InUse if error.report().contains("by pid") => {
-            "Another process has the store open for writing: let it do this, or stop it first. images, layers, inspect \
-             and status work beside it."
+            "Another process has the store open for writing: let it do this, or stop it first. images, layers, inspect, \
+             status and check work beside it."
         }
         ErrorKind::InvalidData | ErrorKind::DigestMismatch => {
             "The file is damaged or is not an image: fetch or save it again. Nothing of it was kept."
         }
         ErrorKind::LimitExceeded => "Nothing of it was kept.",
-        ErrorKind::Corrupt => "isula-storage status lists what is damaged and what was put aside.",
+        ErrorKind::Corrupt => {
+            "isula-storage check lists what is damaged, and quarantine list what was put aside."
+        }
         ErrorKind::ReadOnly => "The file system is mounted read-only.",
         ErrorKind::Os(libc::EACCES | libc::EPERM) => {
             "Run it as root, or choose another --root and --run-root."

@@ -2,6 +2,7 @@
 //! `isula-storage`: looks into and fills a store. Arguments and printing; the work is in the library.
 
 mod args;
+mod care;
 mod commands;
 mod failure;
 mod meter;

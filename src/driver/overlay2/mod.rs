@@ -31,6 +31,7 @@
 //! Source: the layout is read off stores written by iSulad (`tests/golden`).
 
 mod create;
+mod examine;
 mod layout;
 mod mount;
 mod open;
@@ -51,8 +52,8 @@ use crate::digest::Digest;
 use crate::driver::home::Home;
 use crate::driver::options::OverlayOptions;
 use crate::driver::{
-    Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions, NewLayer,
-    OwnerShift, Prepared, Removed, Verdict,
+    Applied, Defect, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions,
+    NewLayer, OwnerShift, Prepared, Removed, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -204,6 +205,15 @@ impl GraphDriver for Overlay2 {
 
     fn lowers(&self, id: &LayerId) -> Result<Vec<LayerId>> {
         self.overlay()?.lowers_of(id)
+    }
+
+    fn examine(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Defect>> {
+        self.overlay()?.examine(id, parent).map_err(|error| error.context(format!("examine layer {id}")))
+    }
+
+    fn purge(&self, entry: &Quarantined) -> Result<Removed> {
+        let purged = self.overlay()?.home.state()?.purge(entry)?;
+        Ok(Removed(purged.into_iter().collect()))
     }
 
     fn quarantined(&self) -> Result<Vec<Quarantined>> {

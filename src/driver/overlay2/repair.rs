@@ -92,7 +92,7 @@ impl Overlay {
     }
 
     /// The layer that a short name names, there or not.
-    fn link_owner(&self, link: &LinkName) -> Result<Option<LayerId>> {
+    pub(super) fn link_owner(&self, link: &LinkName) -> Result<Option<LayerId>> {
         match self.links.stat(link.as_str())? {
             Some(stat) if stat.kind == FileKind::Symlink => {
                 Ok(layout::layer_of_target(&self.links.read_link(link.as_str())?))
@@ -285,12 +285,12 @@ impl Overlay {
     }
 }
 
-fn has_dir(dir: &Dir, name: &str) -> Result<bool> {
+pub(super) fn has_dir(dir: &Dir, name: &str) -> Result<bool> {
     Ok(dir.stat(name)?.is_some_and(|stat| stat.kind == FileKind::Dir))
 }
 
 /// Content of a layer's `link` file; `None` when it is missing or no name.
-fn read_link_name(layer: &Dir) -> Result<Option<LinkName>> {
+pub(super) fn read_link_name(layer: &Dir) -> Result<Option<LinkName>> {
     match layer.read(LINK, layout::MAX_FILE) {
         Ok(content) => Ok(std::str::from_utf8(&content).ok().and_then(LinkName::parse)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::LimitExceeded) => Ok(None),

@@ -364,6 +364,10 @@ impl GraphDriver for FakeDriver {
         Ok(Vec::new())
     }
 
+    fn purge(&self, entry: &Quarantined) -> Result<Removed> {
+        Ok(Removed(self.state()?.purge(entry)?.into_iter().collect()))
+    }
+
     fn quarantined(&self) -> Result<Vec<Quarantined>> {
         self.state.lock().as_ref().map_or_else(|| Ok(Vec::new()), |state| state.quarantined())
     }

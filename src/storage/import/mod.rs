@@ -80,6 +80,9 @@ pub struct ImportOptions<'a> {
     pub names: Vec<String>,
     /// Which of an image for several platforms; none: the one this program was built for.
     pub platform: Option<Platform>,
+    /// Whether layers that are there already are compared with what they were made from, and made again if they are
+    /// damaged. Else only those are that are known to be.
+    pub heal: bool,
     /// Told of progress.
     pub progress: Option<&'a mut OnProgress<'a>>,
 }
@@ -117,9 +120,11 @@ pub struct ImportedLayer {
     pub size: u64,
 }
 
-/// Whom to tell of progress.
+/// Whom to tell of progress, and how thorough to be.
 pub(super) struct Watch<'a> {
     progress: Option<&'a mut OnProgress<'a>>,
+    /// See [`ImportOptions::heal`].
+    heal: bool,
 }
 
 impl Watch<'_> {
@@ -137,8 +142,8 @@ impl Storage {
     /// Errors: `InvalidData`, `DigestMismatch`, `LimitExceeded` for an archive that is not whole or not what it claims;
     /// `Cancelled` when `progress` said so; what the stores say. The images before the failing one stay.
     pub fn import(&self, path: &Path, options: ImportOptions<'_>) -> Result<ImportReport> {
-        let ImportOptions { names, platform, progress } = options;
-        let mut watch = Watch { progress };
+        let ImportOptions { names, platform, heal, progress } = options;
+        let mut watch = Watch { progress, heal };
         let named = || format!("import {}", path.display());
         self.require_writable().during(named)?;
         let source = Source::open(path, self.root(), &self.limits, &mut watch).during(named)?;
@@ -151,8 +156,8 @@ impl Storage {
         stream: Box<dyn Read + Send>,
         options: ImportOptions<'_>,
     ) -> Result<ImportReport> {
-        let ImportOptions { names, platform, progress } = options;
-        let mut watch = Watch { progress };
+        let ImportOptions { names, platform, heal, progress } = options;
+        let mut watch = Watch { progress, heal };
         let named = || "import a stream";
         self.require_writable().during(named)?;
         let source = Source::spool(stream, self.root(), &self.limits, &mut watch).during(named)?;

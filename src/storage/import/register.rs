@@ -4,6 +4,7 @@
 use std::io::Read;
 
 use crate::digest::Digest;
+use crate::driver::Verdict;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::image::CreateImage;
@@ -80,6 +81,16 @@ impl Storage {
             uncompressed_digest: Some(layer.diff_id.to_string()),
             ..CreateLayer::default()
         };
+        if watch.heal && self.layers().find(layer.id.as_str()).is_some() {
+            // Whatever is wrong, the creation reads the archive then.
+            match self.layers().check(layer.id.as_str()) {
+                Ok(Verdict::Valid) => {}
+                Ok(Verdict::Differs(place)) => {
+                    log::warn!("layer {}: it differs from its archive: {place}", layer.id)
+                }
+                Err(error) => log::warn!("{}", error.report()),
+            }
+        }
         let Opened { content, size } = source.open_file(&layer.path)?;
         let mut content = Watched {
             content,
@@ -119,7 +130,7 @@ impl Storage {
             digest: Some(image.digest.to_string()),
             ..CreateImage::default()
         };
-        let existed = match self.images().create(&create) {
+        let existed = match self.create_image_tied(&create) {
             Ok(_) => false,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
             Err(error) => return Err(error),
@@ -147,12 +158,14 @@ impl Storage {
         let images = self.images();
         let config_key = config_key(&image.id);
         let mut changed = !existed;
-        if images.big_data_digest(id, &config_key).ok() != Some(Digest::of(&image.config).to_string()) {
+        // What the file holds counts, not what the record says of it.
+        if images.big_data(id, &config_key).ok().as_ref() != Some(&image.config) {
             images.set_big_data(id, &config_key, &image.config)?;
             changed = true;
         }
         // A manifest that is there stays: another archive may have brought the image with another one.
-        if images.big_data_digest(id, MANIFEST_KEY).is_err() {
+        let manifest = images.big_data(id, MANIFEST_KEY).ok().map(|held| Digest::of(&held).to_string());
+        if manifest.is_none() || manifest != images.big_data_digest(id, MANIFEST_KEY).ok() {
             images.set_big_data(id, MANIFEST_KEY, &image.manifest)?;
             changed = true;
         }

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! check, repair, quarantine: asking the library, and printing.
+
+use isula_storage::storage::{CheckReport, Finding, PutAside, RepairReport, Storage};
+use serde_json::{Value, json};
+
+use crate::args::{Args, QuarantineCommand};
+use crate::failure::Failure;
+use crate::print;
+
+/// Digits of a key that people see.
+const SHORT_KEY: usize = 12;
+
+pub(crate) fn check(storage: &Storage, args: &Args, deep: bool) -> Result<(), Failure> {
+    let report = storage.check(deep)?;
+    if args.json {
+        print::json(&check_json(&report, deep))?;
+    } else if args.quiet {
+        print::lines(report.findings.iter().map(|finding| finding.subject.clone()))?;
+    } else {
+        let compared = match deep {
+            true => format!("content of {} compared", report.compared),
+            false => "content not compared: --deep does".to_owned(),
+        };
+        let counts = format!(
+            "checked {} images, {} layers ({compared}), {} containers",
+            report.images, report.layers, report.containers
+        );
+        print::lines(
+            std::iter::once(counts).chain(lines_of(&report.findings)).chain(aside(report.quarantined)),
+        )?;
+    }
+    damaged(report.findings.len())
+}
+
+pub(crate) fn repair(storage: &Storage, args: &Args, dry_run: bool) -> Result<(), Failure> {
+    let report = storage.repair(dry_run)?;
+    if args.json {
+        print::json(&repair_json(&report, dry_run))?;
+    } else if args.quiet {
+        print::lines(report.left.iter().map(|finding| finding.subject.clone()))?;
+    } else {
+        let done = if dry_run { "would mend" } else { "mended" };
+        let mended =
+            report.mended.iter().map(|finding| format!("{done} {}: {}", finding.subject, finding.reason));
+        let nothing = report.mended.is_empty().then(|| "nothing to mend".to_owned());
+        print::lines(nothing.into_iter().chain(mended).chain(lines_of(&report.left)))?;
+    }
+    damaged(report.left.len())
+}
+
+fn damaged(count: usize) -> Result<(), Failure> {
+    match count {
+        0 => Ok(()),
+        1 => Err(Failure::damaged("1 thing in the store is damaged")),
+        _ => Err(Failure::damaged(format!("{count} things in the store are damaged"))),
+    }
+}
+
+fn lines_of(findings: &[Finding]) -> impl Iterator<Item = String> {
+    findings.iter().map(|finding| {
+        let note = match (finding.quarantined, finding.derivable) {
+            (true, _) => " (put aside)",
+            (false, true) => " (repair mends it)",
+            (false, false) => "",
+        };
+        format!("{}: {}{note}", finding.subject, finding.reason)
+    })
+}
+
+fn aside(count: usize) -> Option<String> {
+    (count > 0).then(|| format!("{count} things lie in quarantine: isula-storage quarantine list"))
+}
+
+fn check_json(report: &CheckReport, deep: bool) -> Value {
+    json!({
+        "deep": deep,
+        "images": report.images,
+        "layers": report.layers,
+        "compared": report.compared,
+        "containers": report.containers,
+        "quarantined": report.quarantined,
+        "findings": findings_json(&report.findings),
+    })
+}
+
+fn repair_json(report: &RepairReport, dry_run: bool) -> Value {
+    json!({
+        "dry_run": dry_run,
+        "mended": findings_json(&report.mended),
+        "left": findings_json(&report.left),
+    })
+}
+
+fn findings_json(findings: &[Finding]) -> Value {
+    let findings = findings.iter().map(|finding| {
+        json!({
+            "subject": finding.subject,
+            "reason": finding.reason,
+            "derivable": finding.derivable,
+            "quarantined": finding.quarantined,
+        })
+    });
+    findings.collect()
+}
+
+pub(crate) fn quarantine(storage: &Storage, args: &Args, command: &QuarantineCommand) -> Result<(), Failure> {
+    match command {
+        QuarantineCommand::List => list(storage, args),
+        QuarantineCommand::Restore { what } => tell(args, "restored", &storage.restore(what)?),
+        QuarantineCommand::Purge { what } => tell(args, "purged", &storage.purge(what)?),
+    }
+}
+
+fn list(storage: &Storage, args: &Args) -> Result<(), Failure> {
+    let all = storage.put_aside()?;
+    if args.json {
+        return Ok(print::json(&all.iter().map(put_aside_json).collect())?);
+    }
+    if args.quiet {
+        return Ok(print::lines(all.iter().map(|put| put.entry.key.clone()))?);
+    }
+    let lines = all.iter().flat_map(|PutAside { kind, entry }| {
+        let key = entry.key.get(..SHORT_KEY).unwrap_or(&entry.key);
+        [
+            format!("{key}  {kind} {}", entry.name),
+            format!("  when  {}", entry.time),
+            format!("  why   {}", entry.reason),
+            format!("  from  {}", entry.from.display()),
+            format!("  now   {}", entry.path.display()),
+        ]
+    });
+    Ok(print::lines(lines)?)
+}
+
+fn tell(args: &Args, done: &str, all: &[PutAside]) -> Result<(), Failure> {
+    if args.json {
+        return Ok(print::json(&all.iter().map(put_aside_json).collect())?);
+    }
+    if args.quiet {
+        return Ok(print::lines(all.iter().map(|put| put.entry.key.clone()))?);
+    }
+    Ok(print::lines(all.iter().map(|put| format!("{done} {} {}", put.kind, put.entry.name)))?)
+}
+
+fn put_aside_json(put: &PutAside) -> Value {
+    let PutAside { kind, entry } = put;
+    json!({
+        "key": entry.key,
+        "kind": kind.to_string(),
+        "name": entry.name,
+        "from": entry.from,
+        "reason": entry.reason,
+        "time": entry.time,
+        "path": entry.path,
+    })
+}
