@@ -141,9 +141,9 @@ fn a_healing_that_fails_leaves_everything_as_it_was() {
         let place = Place::new();
         let [base, ..] = three(&place);
         place.put(&place.data_dir(&base).join("content"), "damaged");
-        let before = tree(&place.path("root"));
         let store = place.open();
         store.check(base.as_str()).unwrap();
+        let before = tree(&place.path("root"));
         place.world.fail(operation, super::fake::Fault::Before(ErrorKind::Os(libc::ENOSPC)));
         assert_eq!(kind(again(&store, 1, "content of 1")), ErrorKind::Os(libc::ENOSPC), "{operation}");
         assert_eq!(tree(&place.path("root")), before, "{operation}");
