@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <stdarg.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -203,6 +204,18 @@ static void show(const char *message, void *userdata)
     shown = shown_text;
 }
 
+/* Under the name that iSulad's daemon has: what the person who asked is shown. */
+void isulad_set_error_message(const char *format, ...);
+void isulad_set_error_message(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(shown_text, sizeof(shown_text), format, arguments);
+    va_end(arguments);
+    shown = shown_text;
+}
+
 static void sizes_are_refused(void)
 {
     char size[] = "size", value[] = "10G";
@@ -228,6 +241,16 @@ static void sizes_are_refused(void)
     CHECK(!graphdriver_layer_exists(ID_ABSENT));
     host.set_error_message = NULL;
     CHECK(isula_storage_set_host(&host) == 0);
+
+    /* The daemon is given the reference's text and nothing else; its own texts stay otherwise. */
+    shown = NULL;
+    FAILS(graphdriver_create_rw(ID_ABSENT, NULL, &opts) == -1, EOPNOTSUPP);
+    CHECK(test_same(shown, overlay ? "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option"
+                                   : NULL));
+    shown = NULL;
+    FAILS(graphdriver_create_ro(ID_ABSENT, NULL, &opts) == -1, EINVAL);
+    FAILS(graphdriver_rm_layer("../x") == -1, EINVAL);
+    CHECK(shown == NULL);
     /* The options are the caller's, and not added to. */
     CHECK(map.len == 1 && keys[0] == size);
 }
