@@ -89,6 +89,18 @@ fn owners_are_shifted_as_the_host_or_the_daemon_says() {
 }
 
 #[test]
+fn the_storage_works_on_plain_copies() {
+    Program::new(&["storage.c"]).check(&["/root", "/run", "vfs"]);
+}
+
+#[test]
+fn the_storage_works_on_overlay() {
+    if needs_root() {
+        Program::new(&["storage.c"]).check(&["/root", "/run", "overlay"]);
+    }
+}
+
+#[test]
 fn the_flat_image_store_works() {
     Program::new(&["image_store.c"]).check(&["/root"]);
 }
