@@ -187,6 +187,11 @@ fn deleting_a_container_never_takes_the_layer_of_an_image() {
     storage.containers().unwrap().save(&record).unwrap();
     assert!(storage.delete_container(&id('1')).unwrap());
     assert_eq!(layers(&storage), [made.top().to_string()]);
+    // One without an image uses none.
+    let record = RootfsRecord { layer: Some(id('2')), id: Some(id('2')), ..record };
+    storage.containers().unwrap().save(&record).unwrap();
+    assert!(storage.delete_image("img:1").unwrap());
+    assert_eq!(layers(&storage), [""; 0]);
 }
 
 #[test]
@@ -248,6 +253,16 @@ fn an_image_goes_without_the_layers_that_anything_uses() {
             assert!(storage.layers().exists(layer.as_str()), "{what}: {layer}");
         }
     }
+}
+
+#[test]
+fn images_whose_layers_are_gone_can_be_deleted() {
+    let place = TestRoot::in_memory("containers");
+    let storage = open(place.path());
+    let made = add_image(&storage, &["a", "b"], &["img:1"]);
+    storage.layers().delete(made.top().as_str()).unwrap();
+    assert!(storage.delete_image("img:1").unwrap());
+    assert_eq!((images(&storage), layers(&storage)), (vec![], vec![made.layers[0].to_string()]));
 }
 
 #[test]
