@@ -9,7 +9,7 @@
 //! It lies inside the home because the home may be bound on itself: nothing can be renamed across that mount.
 
 use crate::error::{During, Error, ErrorKind, Result};
-use crate::persist::{self, Durability, Ownership, Quarantined, StateDir, step};
+use crate::persist::{self, Durability, Ownership, Quarantined, SharedDir, StateDir, step};
 use crate::sys::fs::{Dir, random_hex};
 
 /// Name of the state directory.
@@ -104,6 +104,21 @@ impl Home {
         persist::replace_file(dir, name, content.as_bytes(), mode, self.writer()?.durability)
     }
 
+    /// Writes a small file into a layer that is being made; it is durable once the layer is published.
+    pub(super) fn write_new(&self, dir: &Dir, name: &str, content: &str, mode: u32) -> Result<()> {
+        persist::replace_file(dir, name, content.as_bytes(), mode, Durability::None)?;
+        if self.writer()?.durability == Durability::Full {
+            dir.open_file(name)?.sync_all().during(|| format!("sync file {name} of a new layer"))?;
+        }
+        Ok(())
+    }
+
+    /// The directory that other hosts share with this one.
+    pub(super) fn open_shared(&self) -> Result<SharedDir> {
+        let state = self.dir.open_dir(STATE)?;
+        SharedDir::open(self.dir.try_clone()?, state, self.writer()?.durability)
+    }
+
     /// Moves `name` to `to/new_name` and makes that durable; on failure it is where it was.
     fn move_durably(&self, from: &Dir, name: &str, to: &Dir, new_name: &str) -> Result<()> {
         step("publish")?;
@@ -159,15 +174,6 @@ impl Staged<'_> {
         let parked = Parked { name: self.name.clone(), dir: self.dir.try_clone()? };
         self.published = true;
         Ok(parked)
-    }
-
-    /// Writes a small file that is durable once the layer is published.
-    pub(super) fn write(&self, name: &str, content: &str, mode: u32) -> Result<()> {
-        persist::replace_file(&self.dir, name, content.as_bytes(), mode, Durability::None)?;
-        if self.home.writer()?.durability == Durability::Full {
-            self.dir.open_file(name)?.sync_all().during(|| format!("sync file {name} of a new layer"))?;
-        }
-        Ok(())
     }
 
     /// Gives the directory its place, in one step and durably.

@@ -8,6 +8,7 @@ pub mod options;
 pub mod overlay2;
 pub mod vfs;
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -244,6 +245,46 @@ pub trait GraphDriver: Send + Sync {
 
     /// Releases what the driver holds of the system (mount of its home). Called once, at exit.
     fn clean_up(&self) -> Result<()>;
+
+    /// Layers that other hosts share; `None` unless the driver was opened by [`open_shared`].
+    fn shared(&self) -> Option<&dyn SharedLayers> {
+        None
+    }
+}
+
+/// What a driver does for image layers that other hosts share with this one. Such a layer is made by
+/// [`GraphDriver::create`] and filled by [`GraphDriver::apply`] like any other, but nobody else sees it before it is
+/// published.
+pub trait SharedLayers: Send + Sync {
+    /// Shows a layer that is whole and durable to all hosts. Another host has shown one of that id: `AlreadyExists`. After
+    /// an error nothing remains of it.
+    fn publish(&self, id: &LayerId) -> Result<()>;
+
+    /// Takes back a layer that was not published; published or unknown: nothing to do.
+    fn abandon(&self, id: &LayerId) -> Result<()>;
+
+    /// Looks through the shared directory and makes sure that each whole layer in it has its names on this host. One that
+    /// is not whole is among the problems and keeps no other from being found.
+    fn scan(&self) -> Result<SharedScan>;
+
+    /// Whether the shared directory has something of that id now.
+    fn has_data(&self, id: &LayerId) -> Result<bool>;
+
+    /// What tells the shared data of a layer from those that had its id before; absent: `None`.
+    fn identity(&self, id: &LayerId) -> Result<Option<String>>;
+
+    /// Takes away the names of shared layers on this host; their data are left alone. A layer of this host is not
+    /// touched.
+    fn forget(&self, ids: &[LayerId]) -> Result<()>;
+}
+
+/// What lies in a shared directory.
+#[derive(Debug, Clone, Default)]
+pub struct SharedScan {
+    /// Layers that can be used.
+    pub layers: HashSet<LayerId>,
+    /// Names that cannot, and why.
+    pub problems: Vec<(String, String)>,
 }
 
 /// Name of the directory below `storage_root` for a configured driver name: `overlay2` keeps its data in `overlay`.
@@ -262,6 +303,20 @@ pub fn open(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
         Kind::Overlay(name) => Arc::new(overlay2::Overlay2::open(name, &home, options)?),
         Kind::Vfs => Arc::new(vfs::Vfs::open(&home, options)?),
     })
+}
+
+/// The same with image layers that other hosts share. A driver that keeps them for itself: `Unsupported`.
+pub fn open_shared(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
+    let root = std::path::absolute(&options.root).during(|| "find out where the storage root is")?;
+    match Kind::of(&options.name)? {
+        kind @ Kind::Overlay(name) => {
+            Ok(Arc::new(overlay2::Overlay2::open_shared(name, &root.join(kind.directory()), options)?))
+        }
+        Kind::Vfs => {
+            let message = format!("graph driver {} cannot share layers with other hosts", options.name);
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
+    }
 }
 
 /// The drivers that are built in.

@@ -20,7 +20,7 @@ use super::examine::{Content, Found, examine};
 use super::files::{FILE_MODE, RECORD};
 use super::index::{Image, Index};
 use super::summary::manifest_digest;
-use super::{ImageStore, names};
+use super::{ImageStore, names, remote};
 
 /// Fewer directories than this are not worth a thread.
 const WORTH_A_THREAD: usize = 512;
@@ -65,6 +65,13 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
             }
         }
     }
+    found.retain(|image| match remote::missing_layers(store, image) {
+        Some(reason) => {
+            problems.push(problem(&image.id, reason, false));
+            false
+        }
+        None => true,
+    });
     {
         let hidden = store.hidden.read();
         found.retain(|image| match hidden.get(&image.id) {

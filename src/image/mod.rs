@@ -56,12 +56,14 @@ mod index;
 mod load;
 mod names;
 mod open;
+mod remote;
 mod summary;
 mod unlisted;
 
 #[cfg(test)]
 mod tests;
 
+pub use remote::{ImageChanges, LayerChains};
 pub use summary::ImageSummary;
 pub use unlisted::Unlisted;
 
@@ -142,6 +144,10 @@ pub struct ImageStore {
     default_host: Option<String>,
     layers: Option<Arc<dyn LayerLookup>>,
     list_incomplete: bool,
+    /// Layers that other hosts share: who lists images only if theirs are there.
+    chains: Option<Arc<dyn LayerChains>>,
+    /// How the directory looked when it was last read for that.
+    last_look: Mutex<Vec<remote::Look>>,
     generation: OnceCell<Generation>,
     /// Number of the generation that the index shows. Only of interest where others may change the store.
     seen: AtomicU64,
@@ -160,7 +166,38 @@ pub struct ImageStore {
 impl ImageStore {
     /// Opens the store and loads all images. Never deletes out of doubt. A read-only store must exist.
     pub fn open(options: ImageStoreOptions) -> Result<ImageStore> {
-        open::open(options)
+        open::open(options, None)
+    }
+
+    /// Opens an image directory that other hosts use as well. Images are listed only while their whole chain of layers is,
+    /// nothing is healed, and where the directory cannot be written it is opened for reading.
+    pub fn open_shared(options: ImageStoreOptions, chains: Arc<dyn LayerChains>) -> Result<ImageStore> {
+        remote::open_shared(options, chains)
+    }
+
+    /// Looks for images that others have made, changed or deleted, with this program or with iSulad; after layers came or
+    /// went (`layers_changed`) also for those whose chains are whole now, or are not any more.
+    pub fn refresh_shared(&self, layers_changed: bool) -> Result<ImageChanges> {
+        remote::refresh(self, layers_changed)
+    }
+
+    /// Lists one image whose directory another host has made; listed already: `false`. Not there: `NotFound`, not whole:
+    /// `Corrupt`.
+    pub fn append(&self, id: &ImageId) -> Result<bool> {
+        remote::append(self, id)
+    }
+
+    /// Takes an image out of the lists until the directory is read again; its files are left alone. Not listed: `false`.
+    pub fn forget(&self, id: &ImageId) -> bool {
+        let mut index = self.index.write();
+        let listed = index.get(id.as_str()).is_some();
+        index.remove(id.as_str());
+        listed
+    }
+
+    /// The top layer that an image's record on disk names, listed or not. No record: `NotFound`.
+    pub fn top_layer_on_disk(&self, id: &ImageId) -> Result<Option<String>> {
+        remote::top_layer_on_disk(self, id)
     }
 
     /// The image directory.

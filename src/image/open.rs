@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Opening a store, and keeping an index up to date with what others do to it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::sys::fs::Dir;
 use super::change::{Control, announce};
 use super::files::DIR_MODE;
 use super::generation::{Generation, is_changing};
+use super::remote::LayerChains;
 use super::{ImageStore, ImageStoreOptions, load as directory};
 
 /// Name of the state directory; iSulad leaves names alone that are no image ids.
@@ -26,7 +28,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 /// How often a reader starts over when the store changed under it.
 const READ_TRIES: u32 = 5;
 
-pub(super) fn open(options: ImageStoreOptions) -> Result<ImageStore> {
+pub(super) fn open(options: ImageStoreOptions, chains: Option<Arc<dyn LayerChains>>) -> Result<ImageStore> {
     let ImageStoreOptions { dir, ownership, durability, default_host, layers, list_incomplete } = options;
     let doing = || format!("open image store {}", dir.display());
     let root = match ownership {
@@ -51,6 +53,8 @@ pub(super) fn open(options: ImageStoreOptions) -> Result<ImageStore> {
             .filter(|host| !host.is_empty()),
         layers,
         list_incomplete,
+        chains,
+        last_look: Mutex::default(),
         generation,
         seen: AtomicU64::new(0),
         control: Mutex::new(control),
@@ -72,6 +76,8 @@ pub(super) fn load(store: &ImageStore) -> Result<()> {
     let mut control = store.control.lock();
     let lock = match store.ownership() {
         Ownership::ReadOnly => None,
+        // What looks doubtful may be another host at work.
+        _ if store.chains.is_some() => None,
         Ownership::Owner | Ownership::Shared => match store.state.lock_for_change(Duration::ZERO) {
             Ok(lock) => Some(lock),
             // Whoever holds it has put things right, or will.
@@ -90,6 +96,11 @@ pub(super) fn load(store: &ImageStore) -> Result<()> {
     announce(store, &mut control, false)?;
     install(store, &mut control, loaded?);
     Ok(())
+}
+
+/// Reads the directory again, whatever the counter says; puts nothing right.
+pub(super) fn reload_all(store: &ImageStore) -> Result<()> {
+    reload(store, &mut store.control.lock())
 }
 
 /// Makes sure that the index shows what others did before now.

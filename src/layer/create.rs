@@ -36,14 +36,14 @@ use super::{CreateLayer, Created, LayerStore};
 
 /// The digests that a caller promises.
 #[derive(Debug, Clone, Copy)]
-struct Promise {
+pub(super) struct Promise {
     compressed: Option<Digest>,
     uncompressed: Option<Digest>,
 }
 
 /// What `Promise::verify` found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
+pub(super) enum Kept {
     /// The record holds what is true.
     AsRecorded,
     /// The record's diff digest is that of the compressed archive; this is the true one.
@@ -51,7 +51,7 @@ enum Kept {
 }
 
 impl Promise {
-    fn of(layer: &CreateLayer) -> Result<Promise> {
+    pub(super) fn of(layer: &CreateLayer) -> Result<Promise> {
         let parse = |text: &Option<String>| text.as_deref().map(Digest::parse).transpose();
         Ok(Promise {
             compressed: parse(&layer.compressed_digest)?,
@@ -61,7 +61,7 @@ impl Promise {
 
     /// Compares with what was read. The compressed digest may be that of the plain archive when the caller has
     /// decompressed it; a third one is refused even beside a right diff digest, for layers are looked up by it.
-    fn verify(&self, applied: &Applied) -> Result<Kept> {
+    pub(super) fn verify(&self, applied: &Applied) -> Result<Kept> {
         if let Some(promised) = self.compressed
             && promised != applied.compressed_digest
             && promised != applied.diff_id
@@ -120,6 +120,15 @@ impl LayerStore {
                     return Err(error);
                 }
                 Ok(Created::Existing(id))
+            }
+            Claim::New(reservation) if self.shares(layer) => {
+                if let Some(entry) = self.take_over_shared(id, layer).during(doing)? {
+                    reservation.publish(entry, 1);
+                    return Ok(Created::Existing(id.clone()));
+                }
+                let entry = self.build_shared(id, layer, content).during(doing)?;
+                reservation.publish(entry, 1);
+                Ok(Created::New(id.clone()))
             }
             Claim::New(reservation) => {
                 let entry = self.build(id, layer, content).during(doing)?;
@@ -182,7 +191,7 @@ impl LayerStore {
         Ok(entry)
     }
 
-    fn fill(
+    pub(super) fn fill(
         &self,
         id: &LayerId,
         content: &mut (dyn Read + Send),
@@ -197,7 +206,7 @@ impl LayerStore {
 
     /// Makes room where an earlier layer of this id left something: what carries the incomplete mark goes, all else is
     /// put aside. (What the driver still has of it, the driver puts aside itself.)
-    fn clear_left_over(&self, id: &LayerId) -> Result<()> {
+    pub(super) fn clear_left_over(&self, id: &LayerId) -> Result<()> {
         let Some(_) = self.disk.layers().stat(id.as_str())? else { return Ok(()) };
         // Others may stand on data whose record says incomplete; only this reservation is counted otherwise.
         let removable = self.disk.open_record_dir(id).is_ok_and(|dir| never_completed(&dir));

@@ -59,6 +59,9 @@ impl LayerStore {
     fn take_away(&self, entry: &Entry, mount: &mut MountGuard<'_>) -> Result<()> {
         let id = entry.id();
         self.unmount_all(entry, mount)?;
+        if self.disk.is_shared(id.as_str()) {
+            return self.take_shared_away(id);
+        }
         let marked = self.mark_deleted(entry)?;
         match self.driver.remove(id) {
             Ok(content) => self.reaper.take(Rubbish::Content(content)),

@@ -100,6 +100,10 @@ impl Direct<'_> {
             return Err(Error::new(ErrorKind::AlreadyExists, what));
         }
         self.driver.create(layer)?;
+        if let (LayerKind::ReadOnly, Some(shared)) = (layer.kind, self.driver.shared()) {
+            // Nobody says when it is full: seen at once, as in the reference.
+            shared.publish(layer.id)?;
+        }
         beside.made();
         Ok(())
     }

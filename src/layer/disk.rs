@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
-use crate::persist::{self, Discarded, Durability, Quarantined, Replacement, StateDir};
+use crate::persist::{self, Discarded, Durability, Place, Quarantined, Replacement, SharedDir, StateDir};
 use crate::record::layer::LayerRecord;
 use crate::record::mount_point::MountPointRecord;
 use crate::sys::fs::Dir;
@@ -50,6 +50,8 @@ pub(super) struct Disk {
     state: RwLock<Option<Arc<StateDir>>>,
     durability: Durability,
     read_only: bool,
+    /// Records that other hosts share, if they are asked for.
+    shared: Option<SharedDir>,
 }
 
 impl Disk {
@@ -60,7 +62,23 @@ impl Disk {
         durability: Durability,
         read_only: bool,
     ) -> Disk {
-        Disk { layers, run, state: RwLock::new(state.map(Arc::new)), durability, read_only }
+        Disk { layers, run, state: RwLock::new(state.map(Arc::new)), durability, read_only, shared: None }
+    }
+
+    /// The same with records that other hosts share; `state` is the store's own state directory.
+    pub(super) fn with_shared(mut self, state: Dir) -> Result<Disk> {
+        self.shared = Some(SharedDir::open(self.layers.try_clone()?, state, self.durability)?);
+        Ok(self)
+    }
+
+    /// The directory of shared records, if they are asked for.
+    pub(super) fn shared(&self) -> Option<&SharedDir> {
+        self.shared.as_ref()
+    }
+
+    /// Whether a name among the records is the link to a shared one, there or not.
+    pub(super) fn is_shared(&self, name: &str) -> bool {
+        self.shared.as_ref().is_some_and(|shared| matches!(shared.place(name), Ok(Place::Shared)))
     }
 
     pub(super) fn is_read_only(&self) -> bool {
@@ -110,7 +128,10 @@ impl Disk {
     }
 
     pub(super) fn open_record_dir(&self, id: &LayerId) -> Result<Dir> {
-        self.layers.open_dir(id.as_str())
+        match (self.layers.open_dir(id.as_str()), &self.shared) {
+            (Err(_), Some(shared)) if self.is_shared(id.as_str()) => shared.open_entry(id.as_str()),
+            (opened, _) => opened,
+        }
     }
 
     pub(super) fn write_record(&self, dir: &Dir, record: &LayerRecord) -> Result<()> {

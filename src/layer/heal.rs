@@ -37,6 +37,10 @@ impl LayerStore {
     pub(super) fn heal(&self, id: &LayerId, content: &mut (dyn Read + Send)) -> Result<()> {
         let Some(healing) = self.registry.begin_healing(id) else { return Ok(()) };
         let entry = healing.entry();
+        if self.disk.is_shared(id.as_str()) {
+            log::warn!("layer {id} is damaged, but shared with other hosts: it is left as it is");
+            return Ok(());
+        }
         let doing = || format!("heal layer {id}");
         log::warn!("layer {id} is damaged: reading its archive again");
         self.make_again(entry, content).during(doing)?;

@@ -25,6 +25,7 @@ use std::sync::Arc;
 use crate::driver::GraphDriver;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{LayerId, is_canonical};
+use crate::persist::SHARED;
 use crate::record::layer::LayerRecord;
 use crate::sys::fs::{Dir, FileKind};
 
@@ -32,6 +33,7 @@ use super::Problem;
 use super::create::is_blank;
 use super::disk::{Disk, tar_split_name};
 use super::entry::Entry;
+use super::remote;
 
 /// More threads than this wait for each other in the kernel.
 const MOST_THREADS: usize = 4;
@@ -61,22 +63,23 @@ pub(super) struct Doubt {
 }
 
 #[derive(Debug)]
-struct Found {
-    id: LayerId,
-    parent: Option<LayerId>,
-    record: LayerRecord,
+pub(super) struct Found {
+    pub(super) id: LayerId,
+    pub(super) parent: Option<LayerId>,
+    pub(super) record: LayerRecord,
     /// What is wrong with its tar-split stream, as far as its name and length tell.
-    damage: Option<&'static str>,
+    pub(super) damage: Option<&'static str>,
 }
 
-enum Reading {
+/// What a record directory was read as.
+pub(super) enum Reading {
     Layer(Box<Found>),
     Blank(LayerId),
     Doubtful(Doubt),
     Unreadable(Problem),
 }
 
-fn problem(id: impl std::fmt::Display, reason: impl Into<String>) -> Problem {
+pub(super) fn problem(id: impl std::fmt::Display, reason: impl Into<String>) -> Problem {
     Problem { subject: format!("layer {id}"), reason: reason.into(), quarantined: false }
 }
 
@@ -87,7 +90,7 @@ pub(super) fn load(disk: &Disk, driver: &dyn GraphDriver) -> Result<Loaded> {
     let mut complete = Vec::with_capacity(ids.len());
     let mut incomplete = Vec::new();
     for reading in read_all(disk, &ids)? {
-        match reading {
+        match remote::left_alone(disk, reading) {
             Reading::Layer(found) if found.record.incomplete => incomplete.push(*found),
             Reading::Layer(found) => complete.push(*found),
             Reading::Blank(id) => loaded.unfinished.push(id),
@@ -112,7 +115,12 @@ fn record_ids(disk: &Disk, loaded: &mut Loaded) -> Result<Vec<LayerId>> {
                 ids.push(LayerId::new(&name)?);
                 continue;
             }
+            FileKind::Dir if disk.shared().is_some() && name == SHARED => continue,
             FileKind::Dir => "its name is not a layer id of 64 lower-case hex digits",
+            FileKind::Symlink if is_canonical(&name) && disk.is_shared(&name) => {
+                ids.push(LayerId::new(&name)?);
+                continue;
+            }
             FileKind::Symlink => "it is a symbolic link; layers shared from elsewhere are not loaded",
             FileKind::File | FileKind::Other => "it is not a directory",
         };
@@ -143,7 +151,7 @@ fn read_all(disk: &Disk, ids: &[LayerId]) -> Result<Vec<Reading>> {
     Ok(all)
 }
 
-fn read_one(disk: &Disk, id: &LayerId) -> Result<Reading> {
+pub(super) fn read_one(disk: &Disk, id: &LayerId) -> Result<Reading> {
     let dir = match disk.open_record_dir(id) {
         Ok(dir) => dir,
         Err(error) => return unreadable(id, error),

@@ -33,6 +33,7 @@ mod open;
 mod quarantine;
 mod reaper;
 mod registry;
+mod remote;
 mod types;
 
 #[cfg(test)]
@@ -56,8 +57,10 @@ use disk::Disk;
 use entry::Entry;
 use reaper::Reaper;
 use registry::Registry;
+use remote::Sharing;
 
 pub use direct::{Direct, LoneDriver};
+pub use remote::{SharedChanges, SharedView};
 pub use types::{CreateLayer, Created, Layer, LayerStoreOptions, Problem};
 
 /// The layer store. All methods may be called from any thread; lookups never wait for a create, apply or delete.
@@ -72,6 +75,7 @@ pub struct LayerStore {
     repair: Mutex<()>,
     /// Held by who holds the mutexes of several layers: taken before them.
     healing: Mutex<()>,
+    sharing: Sharing,
     /// Layers that were handed out, for tests that count work.
     #[cfg(test)]
     pub(crate) looked_at: std::sync::atomic::AtomicU64,
@@ -91,7 +95,42 @@ impl LayerStore {
         options: LayerStoreOptions,
         open_driver: impl FnOnce(&DriverOptions) -> Result<Arc<dyn GraphDriver>>,
     ) -> Result<LayerStore> {
-        open::open(options, open_driver)
+        open::open(options, false, open_driver)
+    }
+
+    /// Opens the store with image layers that other hosts share: those that are made here lie in `<driver>-layers/RO` and in
+    /// the driver's `RO`, and those that other hosts put there are listed. Layers that are there already go on working.
+    pub fn open_shared(options: LayerStoreOptions) -> Result<LayerStore> {
+        open::open(options, true, crate::driver::open_shared)
+    }
+
+    /// Looks for layers that other hosts have made or deleted. A new one is listed once its data, its record and all that
+    /// it stands on are there. A deleted one is no longer listed, unless something here stands on it, holds it or has it
+    /// mounted: then it stays, and is among the problems, until a later call finds it free. One bad entry keeps no other
+    /// from being found. `Unsupported` unless opened by [`LayerStore::open_shared`].
+    pub fn refresh_shared(&self) -> Result<SharedChanges> {
+        self.refresh_shared_layers()
+    }
+
+    /// Lists one layer that another host has made; listed already: `false`. Not there, or not whole: `NotFound`, `Corrupt`.
+    pub fn load_shared(&self, id: &LayerId) -> Result<bool> {
+        self.load_shared_layer(id)
+    }
+
+    /// Takes a shared layer out of the lists; its data are left alone. Not listed: fine. A layer of this host alone:
+    /// `InvalidArgument`; in use here: `InUse`.
+    pub fn forget_shared(&self, id: &LayerId) -> Result<()> {
+        self.forget_shared_layer(id)
+    }
+
+    /// Whether a layer and all that it stands on are listed and, if they are shared, there.
+    pub fn is_chain_whole(&self, top: &str) -> bool {
+        self.has_whole_chain(top)
+    }
+
+    /// What the last look found of a shared layer.
+    pub fn sees_shared(&self, id: &LayerId) -> SharedView {
+        self.view_shared(id)
     }
 
     /// Makes a layer, from an archive stream if there is one. Two creates of one id coalesce; the new layer has one hold
@@ -226,7 +265,7 @@ impl LayerStore {
 
     /// What was found wrong when the store was opened.
     pub fn problems(&self) -> Vec<Problem> {
-        self.problems.clone()
+        [self.problems.clone(), self.sharing.problems()].concat()
     }
 
     /// Takes a layer out of the store, by id or name, without deleting anything: record and data go into quarantine with

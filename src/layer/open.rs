@@ -17,18 +17,23 @@ use super::entry::Entry;
 use super::load::{self, Doubt, Loaded};
 use super::reaper::{Reaper, Rubbish};
 use super::registry::Registry;
+use super::remote::{self, Sharing};
 use super::{LayerStore, LayerStoreOptions, Problem};
 
 /// Where the state of all stores below a root lies.
-const STATE: &str = ".isula-storage";
+pub(super) const STATE: &str = ".isula-storage";
 const DIR_MODE: u32 = 0o700;
 
 pub(super) fn open(
     options: LayerStoreOptions,
+    share: bool,
     open_driver: impl FnOnce(&DriverOptions) -> Result<Arc<dyn GraphDriver>>,
 ) -> Result<LayerStore> {
     let doing = format!("open layer store {}", options.root.display());
-    let disk = open_disk(&options).during(|| doing.clone())?;
+    let mut disk = open_disk(&options).during(|| doing.clone())?;
+    if share {
+        disk = remote::open_disk(disk, &options).during(|| doing.clone())?;
+    }
     let driver = open_driver(&DriverOptions {
         root: options.root,
         name: options.driver,
@@ -39,6 +44,7 @@ pub(super) fn open(
     })
     .during(|| doing.clone())?;
 
+    remote::prepare(&disk, driver.as_ref());
     let loaded = match load::load(&disk, driver.as_ref()) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -58,6 +64,7 @@ pub(super) fn open(
         problems,
         repair: Mutex::new(()),
         healing: Mutex::new(()),
+        sharing: Sharing::default(),
         #[cfg(test)]
         looked_at: std::sync::atomic::AtomicU64::new(0),
     };

@@ -24,6 +24,7 @@ impl LayerStore {
         let removal = self.registry.begin_removal(id_or_name).during(doing)?;
         let removal = removal.ok_or_else(|| self.unknown(id_or_name))?;
         let entry = removal.entry().clone();
+        self.refuse_shared(entry.id()).during(doing)?;
         let mut mount = entry.lock_mount();
         self.unmount_all(&entry, &mut mount).during(doing)?;
         let put = self.put_aside(entry.id(), reason).during(doing)?;

@@ -257,6 +257,25 @@ impl Registry {
         Ok(())
     }
 
+    /// Lists a layer that was not made here, unless its id or its parent is being created or deleted, or it is listed
+    /// already: `false`.
+    pub(super) fn adopt(&self, entry: Entry) -> Result<bool> {
+        let mut ledger = self.ledger.lock();
+        ledger.changeable()?;
+        let is_listed = |id: &LayerId| self.index.read().by_id.contains_key(id);
+        if ledger.is_in_the_making(entry.id().as_str()) || is_listed(entry.id()) {
+            return Ok(false);
+        }
+        if let Some(parent) = entry.parent() {
+            if ledger.busy.contains_key(parent) || !is_listed(parent) {
+                return Ok(false);
+            }
+            *ledger.children.entry(parent.clone()).or_insert(0) += 1;
+        }
+        self.index.write().insert(Arc::new(entry));
+        Ok(true)
+    }
+
     /// Adds a hold reference; waits while the layer is being deleted, and then there is none: `false`.
     pub(super) fn hold(&self, id: &LayerId) -> bool {
         let mut ledger = self.ledger.lock();

@@ -24,6 +24,7 @@
 
 mod quarantine;
 mod replace;
+mod shared;
 mod state;
 mod steps;
 
@@ -32,6 +33,9 @@ mod crash_tests;
 
 pub use quarantine::Quarantined;
 pub use replace::{Replacement, replace_file, sweep_temporary};
+pub use shared::{
+    Place, SHARED, SharedDir, SharedEntry, build_shared_entry, make_shared_home, remove_shared_entry,
+};
 pub use state::{ChangeLock, Discarded, StateDir};
 pub(crate) use steps::step;
 #[cfg(test)]

@@ -263,8 +263,8 @@ pub struct ChangeLock {
 #[derive(Debug)]
 #[must_use = "the data are removed only by `remove` or at the next start"]
 pub struct Discarded {
-    trash: Dir,
-    name: String,
+    pub(super) trash: Dir,
+    pub(super) name: String,
 }
 
 impl Discarded {

@@ -20,6 +20,7 @@ mod containers;
 mod import;
 mod inspect;
 mod integrity;
+pub mod remote;
 mod remove;
 mod repair;
 mod startup;
@@ -155,11 +156,19 @@ impl Storage {
         options: StorageOptions,
         lookup: impl FnOnce(Arc<LayerStore>) -> Arc<dyn LayerLookup>,
     ) -> Result<Storage> {
+        Storage::open_as(options, lookup, false)
+    }
+
+    fn open_as(
+        options: StorageOptions,
+        lookup: impl FnOnce(Arc<LayerStore>) -> Arc<dyn LayerLookup>,
+        share: bool,
+    ) -> Result<Storage> {
         let driver_dir = name_on_disk(&options.driver)?;
         if options.ownership == Ownership::ReadOnly && !Storage::exists(&options.root, &options.driver)? {
             return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
         }
-        let layers = Arc::new(LayerStore::open(LayerStoreOptions {
+        let layers = LayerStoreOptions {
             root: options.root.clone(),
             run_root: options.run_root.clone(),
             driver: options.driver,
@@ -168,20 +177,22 @@ impl Storage {
             ownership: options.ownership,
             owner_shift: options.owner_shift,
             limits: options.limits.clone(),
-        })?);
+        };
+        let layers = Arc::new(remote::open_layers(layers, share)?);
         if let Some(shift) = options.owner_shift.filter(|_| options.ownership == Ownership::Owner) {
             // Whoever is root in the namespace has to get to the layers; the records are not for him.
             std::os::unix::fs::chown(&options.root, Some(shift.uid), Some(shift.gid))
                 .during(|| format!("change owner of {}", options.root.display()))?;
         }
-        let images = Arc::new(ImageStore::open(ImageStoreOptions {
+        let images = ImageStoreOptions {
             dir: options.root.join(format!("{driver_dir}-images")),
             ownership: options.ownership,
             durability: options.durability,
             default_host: options.default_host.clone(),
             layers: Some(lookup(layers.clone())),
             list_incomplete: false,
-        })?);
+        };
+        let images = Arc::new(remote::open_images(images, share, &layers)?);
         let read_only = options.ownership == Ownership::ReadOnly;
         let containers = RootfsStore::open(RootfsStoreOptions {
             dir: options.root.join(format!("{driver_dir}-containers")),

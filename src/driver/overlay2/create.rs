@@ -31,7 +31,10 @@ impl Overlay {
             let own = usize::from(layer.kind == LayerKind::ReadOnly);
             layout::check_depth(lowers.len() + own).map_err(context)?;
         }
-        self.put_aside_leftover(id).map_err(context)?;
+        self.put_aside_leftover(id, layer.kind).map_err(context)?;
+        if let Some(remote) = self.remote.as_ref().filter(|_| layer.kind == LayerKind::ReadOnly) {
+            return self.create_shared(remote, id, lowers.as_deref()).map_err(context);
+        }
 
         let staged = self.home.stage().map_err(context)?;
         self.shift_owner(staged.dir()).map_err(context)?;
@@ -55,7 +58,7 @@ impl Overlay {
             None => self.new_link(id)?,
         };
         let made = (|| {
-            self.fill(&staged, &link, lowers)?;
+            self.fill(staged.dir(), &link, lowers)?;
             step("sync link")?;
             self.home.flush(&self.links)?;
             staged.publish(self.home.dir(), id.as_str())
@@ -74,17 +77,17 @@ impl Overlay {
         }
     }
 
-    fn fill(&self, staged: &Staged<'_>, link: &LinkName, lowers: Option<&[LinkName]>) -> Result<()> {
-        let dir = staged.dir();
+    /// Makes what a layer consists of.
+    pub(super) fn fill(&self, dir: &Dir, link: &LinkName, lowers: Option<&[LinkName]>) -> Result<()> {
         step("make directories")?;
         if dir.stat(DIFF)?.is_none() {
             self.shift_owner(&dir.create_dir(DIFF, layout::DIFF_MODE)?)?;
         }
-        staged.write(LINK, link.as_str(), layout::FILE_MODE)?;
+        self.home.write_new(dir, LINK, link.as_str(), layout::FILE_MODE)?;
         self.shift_owner(&dir.create_dir(WORK, layout::PRIVATE_MODE)?)?;
         self.shift_owner(&dir.create_dir(MERGED, layout::PRIVATE_MODE)?)?;
         match lowers {
-            Some(lowers) => staged.write(LOWER, &layout::format_lower(lowers), layout::FILE_MODE),
+            Some(lowers) => self.home.write_new(dir, LOWER, &layout::format_lower(lowers), layout::FILE_MODE),
             // Belongs to the caller even for a user namespace, as in the reference.
             None => dir.create_dir(EMPTY, layout::PRIVATE_MODE).map(drop),
         }
@@ -120,16 +123,24 @@ impl Overlay {
         }
         match self.home.dir().open_dir(id.as_str()) {
             Ok(dir) => Ok(Some(dir)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.context(format!("open layer {id}"))),
+            Err(error) => match &self.remote {
+                Some(remote) => remote.find(id).map_err(|error| error.context(format!("open layer {id}"))),
+                None if error.kind() == ErrorKind::NotFound => Ok(None),
+                None => Err(error.context(format!("open layer {id}"))),
+            },
         }
     }
 
     /// No record knows a layer of this id, so whatever lies there is somebody's data without a name.
-    fn put_aside_leftover(&self, id: &LayerId) -> Result<()> {
+    fn put_aside_leftover(&self, id: &LayerId, kind: LayerKind) -> Result<()> {
+        let reason = "data without a record were in the way of a new layer of this id";
+        match &self.remote {
+            Some(remote) if kind == LayerKind::ReadOnly => self.put_aside_shared(remote, id, reason)?,
+            Some(remote) => remote.unlink(id)?,
+            None => {}
+        }
         if self.home.dir().stat(id.as_str())?.is_some() {
-            let aside =
-                self.put_aside(id, "data without a record were in the way of a new layer of this id")?;
+            let aside = self.put_aside(id, reason)?;
             log::warn!("layer {id}: left-over data moved to {}", aside.path.display());
         }
         Ok(())
@@ -143,7 +154,10 @@ impl Overlay {
         }
         self.release(id).map_err(context)?;
         let link = self.find_link(id).map_err(context)?;
-        let discarded = state.discard(self.home.dir(), id.as_str()).map_err(context)?;
+        let discarded = match &self.remote {
+            Some(remote) if remote.has(id).map_err(context)? => remote.discard(state, id).map_err(context)?,
+            _ => state.discard(self.home.dir(), id.as_str()).map_err(context)?,
+        };
         let kept = self.kept_links.lock().remove(id);
         if let Some(link) = link.or(kept) {
             self.sweep_link(&link);
@@ -155,6 +169,9 @@ impl Overlay {
         self.home.check_writable()?;
         if layout::is_reserved(id.as_str()) || self.home.dir().stat(id.as_str())?.is_none() {
             return Ok(None);
+        }
+        if let Some(remote) = &self.remote {
+            remote.refuse_shared(id)?;
         }
         self.put_aside(id, reason).map(Some).map_err(|error| error.context(format!("quarantine layer {id}")))
     }

@@ -18,7 +18,7 @@ pub(super) const LINKS: &str = "l";
 /// Block device node of the file system below, in the home.
 pub(super) const BACKING_DEVICE: &str = "backingFsBlockDev";
 /// Where the reference keeps shared read-only layers, in the home.
-const REMOTE: &str = "RO";
+pub(super) const REMOTE: &str = crate::persist::SHARED;
 
 /// Mode of a layer's directories, except `diff`.
 pub(super) const PRIVATE_MODE: u32 = 0o700;

@@ -37,6 +37,7 @@ mod mount;
 mod open;
 mod prepare;
 mod quota;
+mod remote;
 mod repair;
 
 use std::collections::HashMap;
@@ -53,7 +54,7 @@ use crate::driver::home::Home;
 use crate::driver::options::OverlayOptions;
 use crate::driver::{
     Applied, Defect, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions,
-    NewLayer, OwnerShift, Prepared, Removed, Verdict,
+    NewLayer, OwnerShift, Prepared, Removed, SharedLayers, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -68,6 +69,8 @@ use layout::{DIFF, LinkName, MERGED, WORK};
 pub struct Overlay2 {
     name: &'static str,
     home: PathBuf,
+    /// Whether it was opened with layers that other hosts share.
+    shares: bool,
     /// `None` after `clean_up`.
     open: RwLock<Option<Arc<Overlay>>>,
 }
@@ -83,6 +86,8 @@ struct Overlay {
     backing_fs: Option<&'static str>,
     /// Short names of layers that are gone but that other layers have below them.
     kept_links: Mutex<HashMap<LayerId, LinkName>>,
+    /// Layers that other hosts share, if they are asked for.
+    remote: Option<remote::Remote>,
     /// Last, because open directories keep the mount busy.
     _bound: Option<open::BoundHome>,
 }
@@ -91,7 +96,12 @@ impl Overlay2 {
     /// Opens the driver with its data in `home`. `name` is what it is called, `overlay` or `overlay2`.
     pub fn open(name: &'static str, home: &Path, options: &DriverOptions) -> Result<Overlay2> {
         let overlay = Overlay::open(home, options).map_err(|error| error.context("open overlay driver"))?;
-        Ok(Overlay2 { name, home: home.to_owned(), open: RwLock::new(Some(Arc::new(overlay))) })
+        Ok(Overlay2 {
+            name,
+            home: home.to_owned(),
+            shares: false,
+            open: RwLock::new(Some(Arc::new(overlay))),
+        })
     }
 
     fn overlay(&self) -> Result<Arc<Overlay>> {
@@ -234,6 +244,10 @@ impl GraphDriver for Overlay2 {
         drop(self.open.write().take());
         Ok(())
     }
+
+    fn shared(&self) -> Option<&dyn SharedLayers> {
+        self.shares.then_some(self)
+    }
 }
 
 impl Overlay {
@@ -291,9 +305,10 @@ impl Overlay {
 
     fn layers(&self) -> Result<Vec<LayerId>> {
         let entries = self.home.dir().entries()?;
-        let ids = entries.iter().filter(|entry| entry.kind == FileKind::Dir).filter_map(|entry| {
+        let ids = entries.iter().filter_map(|entry| {
             let id = LayerId::new(entry.name.to_str()?).ok()?;
-            (!layout::is_reserved(id.as_str())).then_some(id)
+            let there = entry.kind == FileKind::Dir || self.is_shared_layer(entry.kind, &id);
+            (there && !layout::is_reserved(id.as_str())).then_some(id)
         });
         Ok(ids.collect())
     }

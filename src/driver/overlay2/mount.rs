@@ -37,7 +37,7 @@ impl Overlay {
         }
         self.ensure_own_dirs(&layer).map_err(context)?;
         let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
-        mount::mount_overlay(&overlay, &Path::new(id.as_str()).join(MERGED), MountMethod::Auto)
+        mount::mount_overlay(&overlay, &self.relative_path(id, &layer).join(MERGED), MountMethod::Auto)
             .map_err(context)?;
         Ok(self.mount_path(id))
     }
@@ -51,7 +51,7 @@ impl Overlay {
         kind: LayerKind,
         options: &MountOptions<'_>,
     ) -> Result<mount::Overlay<'_>> {
-        let own = Path::new(id.as_str());
+        let own = self.relative_path(id, layer);
         let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
             Some(lowers) => lowers.iter().map(LinkName::path).collect(),
             None => {

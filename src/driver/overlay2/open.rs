@@ -64,6 +64,7 @@ impl Overlay {
             owner_shift: driver.owner_shift,
             backing_fs,
             kept_links: Mutex::default(),
+            remote: None,
             _bound: bound,
         };
         overlay.shift_owner(overlay.home.dir())?;
@@ -89,6 +90,7 @@ impl Overlay {
             owner_shift: driver.owner_shift,
             backing_fs,
             kept_links: Mutex::default(),
+            remote: None,
             _bound: None,
         })
     }

@@ -131,7 +131,7 @@ impl Overlay {
     }
 
     /// Makes a short name again. Another thread may just have done so: several layers can have lost the same base.
-    fn make_link(&self, id: &LayerId, link: &LinkName) -> Result<()> {
+    pub(super) fn make_link(&self, id: &LayerId, link: &LinkName) -> Result<()> {
         match self.links.symlink(&layout::link_target(id), link.as_str()) {
             Err(error)
                 if error.kind() == ErrorKind::AlreadyExists
@@ -163,7 +163,7 @@ impl Overlay {
         Ok(names.into_iter().min_by(|a, b| a.as_str().cmp(b.as_str())))
     }
 
-    fn all_links(&self) -> Result<Vec<LinkName>> {
+    pub(super) fn all_links(&self) -> Result<Vec<LinkName>> {
         let entries = self.links.entries()?;
         Ok(entries.iter().filter_map(|entry| LinkName::parse(entry.name.to_str()?)).collect())
     }
@@ -230,6 +230,11 @@ impl Overlay {
         })?;
         if !self.stand_on(&lowers, parent)? {
             return Err(Error::corrupt(format!("a layer below its parent {parent} is missing")));
+        }
+        if self.is_others(layer) {
+            return Err(Error::corrupt(format!(
+                "its file lower does not lead to its parent {parent} and the layers below"
+            )));
         }
         if !self.home.is_read_only() {
             log::warn!("{}: file lower is written again from parent {parent}", layer.path().display());
