@@ -17,7 +17,8 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use cli_support::common::{TestRoot, need_root};
-use cli_support::images::{DockerImage, docker_archive, small_layer};
+use cli_support::images::{DockerImage, Tar, compressed, docker_archive, small_layer};
+use isula_storage::digest::Digest;
 use isula_storage::error::ErrorKind;
 use isula_storage::id::LayerId;
 use isula_storage::layer::CreateLayer;
@@ -259,4 +260,90 @@ fn layers_of_an_image_that_is_kept_but_not_listed_stay() {
     scene.assert_whole();
     assert_eq!(scene.storage.remove_image("below:1").unwrap().layers.len(), 1);
     assert_eq!(scene.layers(), []);
+}
+
+/// A layer that is worth threads: noise, so that it has that size in a gzip archive as well.
+fn large_layer(tag: &str) -> Vec<u8> {
+    let mut tar = Tar::new(Vec::new());
+    let mut noise =
+        tag.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |sum, byte| sum.rotate_left(9) ^ u64::from(byte));
+    tar.dir("data/");
+    for number in 0..40 {
+        let content: Vec<u8> = std::iter::repeat_with(|| {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise.to_le_bytes()
+        })
+        .take(4000)
+        .flatten()
+        .collect();
+        tar.file(&format!("data/{tag}-{number}"), &content);
+    }
+    tar.finish()
+}
+
+fn large_image(tags: &[&str], names: &[&str]) -> DockerImage {
+    let plain: Vec<Vec<u8>> = tags.iter().map(|tag| large_layer(tag)).collect();
+    let mut image = DockerImage::new(&plain, names);
+    image.layers = plain.iter().map(|layer| compressed("gzip", layer)).collect();
+    image
+}
+
+#[test]
+fn large_layers_are_made_side_by_side_and_taken_back_together() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    let image = large_image(&["a", "b", "c", "d"], &["large:1"]);
+    let path = scene.archive("large", std::slice::from_ref(&image));
+    let mut at = 0;
+    loop {
+        let (mut told, mut done) = (0, Vec::new());
+        let mut cancel = |progress: &Progress| {
+            if let Progress::LayerDone { id, existed } = progress {
+                assert!(!existed && scene.storage.layers().exists(id.as_str()));
+                done.push(id.clone());
+            }
+            told += 1;
+            if told > at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let options = ImportOptions { progress: Some(&mut cancel), ..ImportOptions::default() };
+        match scene.storage.import(&path, options) {
+            Ok(report) => {
+                let made: Vec<_> = report.images[0].layers.iter().map(|layer| layer.id.clone()).collect();
+                assert_eq!(done, made, "in order");
+                break;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", error.report()),
+        }
+        assert_eq!(told, at + 1, "told after it said no");
+        assert!(scene.layers().is_empty(), "cancelled at {at}");
+        at += 7;
+    }
+    assert!(at > 30, "cancelled at {at}");
+    scene.assert_whole();
+    for layer in scene.storage.layers().list() {
+        let digest = layer.compressed_digest.unwrap();
+        assert!(image.layers.iter().any(|archive| Digest::of(archive).to_string() == digest), "{digest}");
+    }
+}
+
+#[test]
+fn a_layer_that_is_not_what_the_image_promises_fails_the_import() {
+    if !need_root() {
+        return;
+    }
+    let scene = Scene::new();
+    for bad in 0..3 {
+        let mut image = large_image(&["a", "b", "c"], &["large:1"]);
+        image.layers[bad] = compressed("gzip", &large_layer("another"));
+        let path = scene.archive("bad", &[image]);
+        let error = scene.storage.import(&path, ImportOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DigestMismatch, "{}", error.report());
+        assert!(error.report().contains(&format!("layer {} of 3", bad + 1)), "{}", error.report());
+        assert!(scene.layers().is_empty());
+        assert_eq!(scene.storage.images().count().unwrap(), 0);
+    }
 }

@@ -128,7 +128,7 @@ fn pack(files: &[PathBuf], to: &Path, more: &[&str]) {
     let list_file = to.with_extension("list");
     fs::write(&list_file, list).unwrap();
     let mut tar = Command::new("tar");
-    tar.args(["--format=posix", "--pax-option=delete=atime,delete=ctime", "--no-recursion", "--null"]);
+    tar.args(["--format=gnu", "--no-recursion", "--null"]);
     tar.args(more).arg("-cf").arg(to).args(["-C", "/", "-T"]).arg(&list_file);
     run(&mut tar);
     fs::remove_file(list_file).unwrap();

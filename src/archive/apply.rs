@@ -1,206 +1,114 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! The one forward pass over a layer's stream.
+//! Who does what: one thread for a small layer, three for a large one.
+//!
+//! ```text
+//! caller:        read ─► digest of what was read ─► decompress ─┬─► chunks
+//! layer-unpack:  ◄───────────────────────────────────────────────┤  parse, CRC, write the tree, lines of tar-split ─┐
+//! layer-digest:  ◄───────────────────────────────────────────────┘  digest of the tar; compress the lines ◄────────┘
+//! ```
+//!
+//! The caller's `read` is only ever called by the caller's own thread. All threads have ended when this returns,
+//! whatever happened. An error of the source comes to the pass behind the bytes before it, so the first problem of the
+//! stream counts, as in one thread.
 
-use std::borrow::Cow;
 use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread::{self, Builder, ScopedJoinHandle};
 
-use crate::archive::crc::Crc64;
-use crate::archive::entry::{Entry, Input, Kind, Reader};
-use crate::archive::pax::show;
-use crate::archive::sparse::Region;
+use crate::archive::pass::{self, Found};
+use crate::archive::pipe::{self, Direct, Head};
 use crate::archive::stream::Stream;
-use crate::archive::tar_split::{self, Content};
-use crate::archive::tree;
-use crate::archive::unpack::Unpacker;
-use crate::archive::whiteout::{self, Meaning, clean};
+use crate::archive::tar_split::Packer;
+use crate::archive::unpack::Modes;
 use crate::archive::{Applied, ApplyOptions};
-use crate::error::{During, Error, ErrorKind, Result};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::umask;
 use crate::units::Bytes;
 
 /// See [`crate::archive::apply`].
 pub(super) fn apply(
     source: &mut dyn Read,
     target: BorrowedFd<'_>,
-    tar_split: &mut dyn Write,
+    tar_split: &mut (dyn Write + Send),
     options: &ApplyOptions,
 ) -> Result<Applied> {
-    let limits = &options.limits;
-    let mut pass = Pass {
-        reader: Reader::new(Stream::open(source, limits)?, limits),
-        split: tar_split::Writer::new(tar_split),
-        unpacker: Unpacker::new(target, options)?,
-        options,
-        path: Vec::new(),
+    let mut stream = Stream::open(source, &options.limits)?;
+    let mut head = Head::read(&mut stream);
+    let small = head.is_last() || stream.has_ended();
+    let several = !small && thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    let done = if several { together(&mut stream, &mut head, target, tar_split, options)? } else { None };
+    let (found, diff_id) = match done {
+        Some(done) => done,
+        None => alone(&mut stream, head, target, tar_split, options)?,
     };
-    let mut entry = Entry::default();
-    let mut entries = 0u64;
-    let mut content_size = 0u64;
-    while pass.reader.next(&mut entry)? {
-        entries += 1;
-        if entries > limits.entries {
-            let what = format!("the layer has more than {} entries", limits.entries);
-            return Err(Error::new(ErrorKind::LimitExceeded, what));
-        }
-        content_size = content_size.saturating_add(entry.size);
-        pass.entry(&entry).during(|| format!("unpack {}", show(&entry.name)))?;
-    }
-    pass.end()?;
-    let Pass { reader, split, unpacker, .. } = pass;
-    unpacker.finish()?;
-    split.finish()?;
-    let summary = reader.into_input().finish()?;
+    let tail = stream.finish()?;
     Ok(Applied {
-        diff_id: summary.diff_id,
-        compressed_digest: summary.compressed_digest,
-        compressed_size: summary.compressed_size,
-        tar_size: summary.tar_size,
-        content_size: Bytes(content_size),
-        entries,
-        compression: summary.compression,
+        diff_id,
+        compressed_digest: tail.compressed_digest.unwrap_or(diff_id),
+        compressed_size: tail.compressed_size,
+        tar_size: tail.tar_size,
+        content_size: Bytes(found.content_size),
+        entries: found.entries,
+        compression: tail.compression,
     })
 }
 
-struct Pass<'a, I: Input, W: Write> {
-    reader: Reader<I>,
-    split: tar_split::Writer<W>,
-    unpacker: Unpacker<'a>,
-    options: &'a ApplyOptions,
-    path: Vec<u8>,
+fn alone(
+    stream: &mut Stream<'_>,
+    head: Head,
+    target: BorrowedFd<'_>,
+    tar_split: &mut dyn Write,
+    options: &ApplyOptions,
+) -> Result<(Found, Digest)> {
+    let mut input = Direct::new(stream, head);
+    let (found, packer) = pass::unpack(&mut input, Packer::new(tar_split), target, options, Modes::Masked)?;
+    packer.finish()?;
+    Ok((found, input.finish()))
 }
 
-impl<I: Input, W: Write> Pass<'_, I, W> {
-    fn entry(&mut self, entry: &Entry) -> Result<()> {
-        self.headers()?;
-        let invalid = |what| Error::new(ErrorKind::InvalidData, what);
-        clean(&entry.name, &mut self.path).map_err(invalid)?;
-        match whiteout::meaning(&self.path, self.options.whiteouts).map_err(invalid)? {
-            Meaning::Root => {
-                self.unpacker.root(entry)?;
-                self.without_file(entry, None)
-            }
-            Meaning::Entry { parent, name } => {
-                let dir = self.unpacker.dir(parent)?;
-                // A link on the way leads elsewhere now, and may lead to a third place when the tar is rebuilt.
-                let place = (dir.path() != parent).then(|| tree::join(dir.path(), name));
-                if entry.kind != Kind::File {
-                    self.unpacker.make_entry(&dir, name, entry, &mut self.split)?;
-                    return self.without_file(entry, place.as_deref());
-                }
-                let file = self.unpacker.start_file(&dir, name, &mut self.split)?;
-                let crc = copy_content(&mut self.reader, entry, &file)?;
-                self.unpacker.finish_file(&file, entry)?;
-                let content = Content { size: entry.size, crc, sparse: entry.sparse.as_deref() };
-                let content = (entry.size != 0).then_some(&content);
-                self.split.entry(&telling_name(entry), place.as_deref(), content)
-            }
-            Meaning::Hidden { parent, name } => {
-                self.unpacker.hide(parent, name, entry)?;
-                self.without_file(entry, None)
-            }
-            Meaning::Opaque { parent } => {
-                self.unpacker.hide_all(parent)?;
-                self.without_file(entry, None)
-            }
-            Meaning::Skipped => self.without_file(entry, None),
+/// `None` when the threads cannot be started; then nothing has been done yet.
+fn together(
+    stream: &mut Stream<'_>,
+    head: &mut Head,
+    target: BorrowedFd<'_>,
+    tar_split: &mut (dyn Write + Send),
+    options: &ApplyOptions,
+) -> Result<Option<(Found, Digest)>> {
+    thread::scope(|scope| {
+        let (feed, (input, lines), work) = pipe::new();
+        let unpack = move || {
+            let modes = if umask::clear_for_this_thread() { Modes::Exact } else { Modes::Masked };
+            pass::unpack(input, lines, target, options, modes).map(|(found, _)| found)
+        };
+        let Ok(unpacking) = Builder::new().name("layer-unpack".to_owned()).spawn_scoped(scope, unpack) else {
+            return Ok(None);
+        };
+        let digest = move || work.run(Packer::new(tar_split));
+        let Ok(digesting) = Builder::new().name("layer-digest".to_owned()).spawn_scoped(scope, digest) else {
+            drop(feed);
+            // Without input it cannot have made anything.
+            return ended(unpacking, "unpacks").map_or_else(|_| Ok(None), |_| Ok(None));
+        };
+        // A panic of the caller's own `read` goes on when the threads have ended.
+        let fed = catch_unwind(AssertUnwindSafe(|| feed.run(stream, head)));
+        let found = ended(unpacking, "unpacks");
+        // When writing tar-split fails the other thread only sees that nobody takes its lines.
+        let diff_id = ended(digesting, "hashes");
+        if let Err(panic) = fed {
+            resume_unwind(panic);
         }
-    }
-
-    /// An entry that leaves no content in the tree; what it has nevertheless goes to tar-split.
-    fn without_file(&mut self, entry: &Entry, place: Option<&[u8]>) -> Result<()> {
-        self.split.entry(&telling_name(entry), place, None)?;
-        loop {
-            let bytes = self.reader.content()?;
-            let count = bytes.len();
-            if count == 0 {
-                return Ok(());
-            }
-            self.split.segment(bytes)?;
-            self.reader.consume(count);
-        }
-    }
-
-    fn headers(&mut self) -> Result<()> {
-        self.split.segment(self.reader.raw())?;
-        self.reader.clear_raw();
-        Ok(())
-    }
-
-    /// Everything behind the last entry: the end of the archive, and what follows it. That is not looked at, as in
-    /// Docker, but it belongs to the digest and to the exact tar.
-    fn end(&mut self) -> Result<()> {
-        self.headers()?;
-        loop {
-            let bytes = self.reader.rest()?;
-            let count = bytes.len();
-            if count == 0 {
-                return Ok(());
-            }
-            self.split.segment(bytes)?;
-            self.reader.consume(count);
-        }
-    }
+        let diff_id = diff_id?;
+        Ok(Some((found?, diff_id)))
+    })
 }
 
-/// The name of an entry with a slash at its end if and only if it is a directory, as nearly all have it; the root stays as it is.
-fn telling_name(entry: &Entry) -> Cow<'_, [u8]> {
-    let mut name = entry.name.as_slice();
-    // The root of the layer, whichever way it is spelt, can be nothing else.
-    if name.split(|byte| *byte == b'/').all(|component| matches!(component, b"" | b".")) {
-        return Cow::Borrowed(name);
-    }
-    match (entry.kind == Kind::Directory, name.ends_with(b"/")) {
-        (true, false) => Cow::Owned([name, b"/"].concat()),
-        (false, true) => {
-            while let Some(shorter) = name.strip_suffix(b"/") {
-                name = shorter;
-            }
-            Cow::Borrowed(name)
-        }
-        _ => Cow::Borrowed(name),
-    }
-}
-
-/// Writes an entry's content to its file; gives the CRC of the file.
-fn copy_content<I: Input>(reader: &mut Reader<I>, entry: &Entry, file: &std::fs::File) -> Result<[u8; 8]> {
-    let mut crc = Crc64::new();
-    match &entry.sparse {
-        None => copy_region(reader, (0, entry.size), file, &mut crc)?,
-        Some(map) => {
-            let mut end = 0;
-            for (offset, length) in map {
-                crc.update_zeros(offset - end);
-                copy_region(reader, (*offset, *length), file, &mut crc)?;
-                end = offset + length;
-            }
-            crc.update_zeros(entry.size - end);
-            file.set_len(entry.size).during(|| format!("make a file of {} bytes", entry.size))?;
-        }
-    }
-    Ok(crc.finish())
-}
-
-fn copy_region<I: Input>(
-    reader: &mut Reader<I>,
-    (offset, length): Region,
-    file: &std::fs::File,
-    crc: &mut Crc64,
-) -> Result<()> {
-    let mut at = offset;
-    let mut rest = length;
-    while rest != 0 {
-        let bytes = reader.content()?;
-        let most = usize::try_from(rest).unwrap_or(usize::MAX).min(bytes.len());
-        let bytes = bytes.get(..most).unwrap_or_default();
-        if bytes.is_empty() {
-            return Err(Error::new(ErrorKind::InvalidData, "the content is shorter than its map"));
-        }
-        file.write_all_at(bytes, at).during(|| "write")?;
-        crc.update(bytes);
-        reader.consume(most);
-        at += most as u64;
-        rest -= most as u64;
-    }
-    Ok(())
+/// What a thread came to; a panic is an error.
+fn ended<T>(thread: ScopedJoinHandle<'_, Result<T>>, what: &str) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| {
+        // Its payload may panic again when it is dropped.
+        std::mem::forget(panic);
+        Err(Error::new(ErrorKind::Os(libc::EIO), format!("the thread that {what} the layer panicked")))
+    })
 }

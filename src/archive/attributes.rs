@@ -71,13 +71,26 @@ pub(super) fn times_of_stat(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Gives an open regular file or directory what its entry asks for, but its times. The order matters: changing the
-/// owner clears set-uid and capabilities.
-pub(super) fn set(fd: BorrowedFd<'_>, entry: &Entry, options: &ApplyOptions) -> Result<()> {
-    if let Some((uid, gid)) = owner(entry, options)? {
+/// What something new is known to have already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Given {
+    pub(super) owner: Option<(Uid, Gid)>,
+    pub(super) mode: Option<Mode>,
+}
+
+/// Gives an open regular file or directory what its entry asks for, but its times and what it has. The order matters:
+/// changing the owner clears set-uid and capabilities.
+pub(super) fn set(fd: BorrowedFd<'_>, entry: &Entry, options: &ApplyOptions, given: Given) -> Result<()> {
+    let owner = owner(entry, options)?;
+    if owner != given.owner
+        && let Some((uid, gid)) = owner
+    {
         rustix::fs::fchown(fd, Some(uid), Some(gid)).during(|| "set owner")?;
     }
-    rustix::fs::fchmod(fd, mode(entry)).during(|| "set mode")?;
+    let mode = mode(entry);
+    if given.mode != Some(mode) {
+        rustix::fs::fchmod(fd, mode).during(|| "set mode")?;
+    }
     set_xattrs(entry, options, |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))
 }
 
@@ -90,7 +103,10 @@ pub(super) fn set_special(
     is_link: bool,
 ) -> Result<()> {
     use rustix::fs::AtFlags;
-    if let Some((uid, gid)) = owner(entry, options)? {
+    let owner = owner(entry, options)?;
+    if owner != dir.known_owner_of_new()
+        && let Some((uid, gid)) = owner
+    {
         rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .during(|| "set owner")?;
     }

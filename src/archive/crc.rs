@@ -1,19 +1,41 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! CRC-64/ISO as tar-split uses it: initial and final complement, eight bytes big-endian.
 //!
+//! The polynomial has so few terms (x^64 = x^4 + x^3 + x + 1) that shifts replace tables: eight words at a time go eight
+//! words further by x^512 = x^32 + x^24 + x^8 + 1, its eighth power, in vector registers without a line of unsafe code.
+//! Several times faster than a table of 16 kB.
+//!
 //! A hole of a sparse file goes into the sum without being read: n zero bytes multiply the register by x^(8n).
-
-use crc::{CRC_64_GO_ISO, Crc, Table};
-
-static TABLE: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 
 /// The polynomial with its bits reflected, bit 63 being x^0.
 const POLYNOMIAL: u64 = 0xD800_0000_0000_0000;
+/// Words that are summed side by side.
+const LANES: usize = 8;
+const WORD: usize = size_of::<u64>();
 
 /// A sum in progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Crc64 {
     register: u64,
+}
+
+/// What bits shifted out add again: `over` times x^64, of a degree below 60.
+#[inline(always)]
+fn carry(over: u64) -> u64 {
+    over ^ (over >> 1) ^ (over >> 3) ^ (over >> 4)
+}
+
+/// Times x^64: one word further.
+#[inline(always)]
+fn by_word(value: u64) -> u64 {
+    carry(value) ^ carry((value << 63) ^ (value << 61) ^ (value << 60))
+}
+
+/// Times x^512: [`LANES`] words further.
+#[inline(always)]
+fn by_lanes(value: u64) -> u64 {
+    let kept = value ^ (value >> 8) ^ (value >> 24) ^ (value >> 32);
+    kept ^ carry((value << 56) ^ (value << 40) ^ (value << 32))
 }
 
 impl Crc64 {
@@ -22,10 +44,27 @@ impl Crc64 {
     }
 
     pub(super) fn update(&mut self, bytes: &[u8]) {
-        // The crate takes and gives the register in the catalogue's form: unreflected in, complemented out.
-        let mut digest = TABLE.digest_with_initial(self.register.reverse_bits());
-        digest.update(bytes);
-        self.register = !digest.finalize();
+        let mut register = self.register;
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        let (blocks, words) = words.as_chunks::<LANES>();
+        if let Some((first, blocks)) = blocks.split_first() {
+            let mut lanes = first.map(u64::from_le_bytes);
+            lanes[0] ^= register;
+            for block in blocks {
+                for (lane, word) in lanes.iter_mut().zip(block) {
+                    *lane = by_lanes(*lane) ^ u64::from_le_bytes(*word);
+                }
+            }
+            register = lanes.into_iter().fold(0, |register, lane| by_word(register ^ lane));
+        }
+        for word in words {
+            register = by_word(register ^ u64::from_le_bytes(*word));
+        }
+        for byte in rest {
+            register ^= u64::from(*byte);
+            register = (register >> 8) ^ carry(register << 56);
+        }
+        self.register = register;
     }
 
     /// Takes `count` zero bytes in logarithmic time.
@@ -98,6 +137,40 @@ mod tests {
         crc.update_zeros(0);
         crc.update(b"end");
         assert_eq!(STANDARD.encode(crc.finish()), sum(&bytes));
+    }
+
+    #[test]
+    fn sums_are_those_of_the_catalogue_at_every_length() {
+        let reference = crc::Crc::<u64>::new(&crc::CRC_64_GO_ISO);
+        assert_eq!(reference.checksum(b"123456789"), crc::CRC_64_GO_ISO.check);
+        let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+        let bytes: Vec<u8> = std::iter::repeat_with(|| {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise.to_le_bytes()[0]
+        })
+        .take(1000)
+        .collect();
+        for start in 0..9 {
+            for end in start..bytes.len() {
+                let mut crc = Crc64::new();
+                crc.update(&bytes[start..end]);
+                assert_eq!(
+                    crc.finish(),
+                    reference.checksum(&bytes[start..end]).to_be_bytes(),
+                    "{start}..{end}"
+                );
+                crc = Crc64::new();
+                crc.update(&bytes[..start]);
+                crc.update(&bytes[start..end]);
+                assert_eq!(
+                    crc.finish(),
+                    reference.checksum(&bytes[..end]).to_be_bytes(),
+                    "0..{start}..{end}"
+                );
+            }
+        }
     }
 
     #[test]

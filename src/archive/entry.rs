@@ -23,6 +23,15 @@ pub(super) trait Input {
     fn consume(&mut self, count: usize);
 }
 
+impl<I: Input> Input for &mut I {
+    fn peek(&mut self) -> Result<&[u8]> {
+        (**self).peek()
+    }
+    fn consume(&mut self, count: usize) {
+        (**self).consume(count);
+    }
+}
+
 impl Input for &[u8] {
     fn peek(&mut self) -> Result<&[u8]> {
         Ok(self)
@@ -179,10 +188,6 @@ impl<I: Input> Reader<I> {
 
     pub(super) fn clear_raw(&mut self) {
         self.raw.clear();
-    }
-
-    pub(super) fn into_input(self) -> I {
-        self.input
     }
 
     fn bad(&self, what: &str) -> Error {

@@ -83,7 +83,7 @@ pub fn tar_split(lines: &[u8]) {
     for line in lines.split(|byte| *byte == b'\n') {
         let Ok(line) = tar_split::parse_line(line) else { continue };
         let mut packed = Vec::new();
-        let mut writer = tar_split::Writer::new(&mut packed);
+        let mut writer = tar_split::Writer::new(tar_split::Packer::new(&mut packed));
         let written = match &line {
             Line::Segment(bytes) if bytes.len() < 1000 => writer.segment(bytes),
             Line::Entry(record) => {
@@ -94,7 +94,8 @@ pub fn tar_split(lines: &[u8]) {
             }
             _ => continue,
         };
-        assert!(written.is_ok() && writer.finish().is_ok(), "writing to memory failed");
+        let finished = writer.finish().and_then(tar_split::Packer::finish);
+        assert!(written.is_ok() && finished.is_ok(), "writing to memory failed");
         let mut source = packed.as_slice();
         let again = tar_split::Lines::new(&mut source).and_then(|mut lines| lines.next());
         match (&line, again) {

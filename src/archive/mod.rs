@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! OCI layer archive to directory and back. Knows no store and no driver.
 //!
-//! [`apply`] is one forward pass over a stream: decompress, hash, parse, write the tree, write tar-split.
+//! [`apply`] is one forward pass over a stream: decompress, hash, parse, write the tree, write tar-split. Of a layer
+//! that is not small these run side by side, in threads that end with the call; `source` is read by the caller's own.
 //! [`rebuild`] gives the exact tar back from the tree and the tar-split stream. Every path is resolved from the
 //! layer's directory descriptor without following a symbolic link out of it.
 //!
 //! ```text
-//! source ─► stream ── compression ─► entry (header, pax, sparse) ─► apply ─┬─► unpack (tree, attributes, acl, remove)
-//!           digests                  tar reader                  whiteout  └─► tar_split (crc)
+//! source ─► stream ── compression ─► pipe ─► entry (header, pax, sparse) ─► pass ─┬─► unpack (tree, attributes, acl, remove)
+//!           digests                 threads  tar reader                  whiteout └─► tar_split (crc)
 //! rebuild, verify ◄─ tar_split lines, files (tree), content
 //! ```
 //!
@@ -46,7 +47,9 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod header;
+mod pass;
 mod pax;
+mod pipe;
 mod rebuild;
 mod remove;
 mod sparse;
@@ -174,10 +177,14 @@ pub struct Applied {
 /// Errors: `InvalidData` for a malformed or truncated stream or an entry that would leave the target,
 /// `LimitExceeded`, or what the system said. After an error the target holds a part of the tree; the caller
 /// removes it.
+///
+/// `source` is called by the calling thread only; of a layer of more than half a mebibyte it may have been read some
+/// mebibytes further than what an error is about. `tar_split` may be called by another thread. No thread is left when
+/// this returns.
 pub fn apply(
     source: &mut dyn Read,
     target: BorrowedFd<'_>,
-    tar_split: &mut dyn Write,
+    tar_split: &mut (dyn Write + Send),
     options: &ApplyOptions,
 ) -> Result<Applied> {
     apply::apply(source, target, tar_split, options)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! The layer stream: what the caller gives, hashed as it comes, decompressed, hashed again, within limits.
+//! The layer stream: what the caller gives, hashed as it comes, decompressed, within limits.
 
 use std::io::{self, BufRead, Read};
 
 use crate::archive::compression::{self, Decoder, MAGIC_LEN};
-use crate::archive::entry::Input;
 use crate::archive::{Compression, Limits};
 use crate::digest::{Digest, Digester};
 use crate::error::{During, Error, ErrorKind, Result};
@@ -12,8 +11,6 @@ use crate::units::Bytes;
 
 /// Pieces in which the source is read: few calls of the caller's function, little enough to stay in the cache.
 const SOURCE_BUFFER: usize = 128 << 10;
-/// Pieces in which the tar is parsed and large files are written.
-const TAR_BUFFER: usize = 256 << 10;
 /// Below this much output a ratio says nothing: a small layer of zeros is no bomb.
 const RATIO_GRACE: u64 = 64 << 20;
 
@@ -85,11 +82,11 @@ impl Read for Source<'_> {
 
 /// What is known of a stream when it has ended.
 #[derive(Debug)]
-pub(super) struct Summary {
-    pub(super) diff_id: Digest,
-    pub(super) tar_size: Bytes,
-    pub(super) compressed_digest: Digest,
+pub(super) struct Tail {
+    /// `None` for a stream that is not compressed: it is the diff ID.
+    pub(super) compressed_digest: Option<Digest>,
     pub(super) compressed_size: Bytes,
+    pub(super) tar_size: Bytes,
     pub(super) compression: Compression,
 }
 
@@ -97,14 +94,12 @@ pub(super) struct Summary {
 pub(super) struct Stream<'a> {
     decoder: Decoder<Source<'a>>,
     compression: Compression,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-    digester: Digester,
     count: u64,
     limit: u64,
     ratio: u64,
     ended: bool,
+    /// What went wrong behind bytes that were given already.
+    failed: Option<Error>,
 }
 
 impl<'a> Stream<'a> {
@@ -129,26 +124,48 @@ impl<'a> Stream<'a> {
         Ok(Stream {
             decoder: Decoder::new(source, compression)?,
             compression,
-            buffer: vec![0; TAR_BUFFER].into_boxed_slice(),
-            start: 0,
-            end: 0,
-            digester: Digester::new(),
             count: 0,
             limit: limits.stream.0,
             ratio: limits.ratio,
             ended: false,
+            failed: None,
         })
     }
 
-    fn fill(&mut self) -> Result<()> {
-        let count = self.decoder.read(&mut self.buffer).during(|| "read the layer")?;
-        let bytes = self.buffer.get(..count).unwrap_or_default();
-        self.digester.update(bytes);
-        self.start = 0;
-        self.end = count;
+    /// Fills `buffer`; less than all of it only at the end of the stream, or before an error that the next call gives.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut filled = 0;
+        while !self.ended {
+            let space = buffer.get_mut(filled..).unwrap_or_default();
+            if space.is_empty() {
+                break;
+            }
+            match self.read(space) {
+                Ok(count) => filled += count,
+                Err(error) if filled == 0 => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Whether all bytes have been given.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended && self.failed.is_none()
+    }
+
+    fn read(&mut self, space: &mut [u8]) -> Result<usize> {
+        let count = self.decoder.read(space).during(|| "read the layer")?;
         self.ended = count == 0;
         self.count = self.count.saturating_add(count as u64);
-        self.check_limits()
+        self.check_limits()?;
+        Ok(count)
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -168,29 +185,15 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Digests and lengths; the stream must have been read to its end.
-    pub(super) fn finish(self) -> Result<Summary> {
+    /// Digest and lengths; the stream must have been read to its end.
+    pub(super) fn finish(self) -> Result<Tail> {
         let unread = || Error::new(ErrorKind::InvalidData, "the layer was not read to its end");
         let source = self.decoder.into_source().filter(|source| source.ended).ok_or_else(unread)?;
-        let diff_id = self.digester.finish();
-        Ok(Summary {
-            diff_id,
-            tar_size: Bytes(self.count),
-            compressed_digest: source.digester.map_or(diff_id, Digester::finish),
+        Ok(Tail {
+            compressed_digest: source.digester.map(Digester::finish),
             compressed_size: Bytes(source.count),
+            tar_size: Bytes(self.count),
             compression: self.compression,
         })
-    }
-}
-
-impl Input for Stream<'_> {
-    fn peek(&mut self) -> Result<&[u8]> {
-        if self.start == self.end && !self.ended {
-            self.fill()?;
-        }
-        Ok(self.buffer.get(self.start..self.end).unwrap_or_default())
-    }
-    fn consume(&mut self, count: usize) {
-        self.start = self.end.min(self.start + count);
     }
 }

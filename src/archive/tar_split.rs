@@ -42,8 +42,8 @@ use crate::error::{During, Error, ErrorKind, Result};
 
 /// Raw bytes of one line; longer ones are split. A multiple of 3, so that base64 needs no padding between.
 const SEGMENT: usize = 24 << 10;
-/// Lines are compressed, and the result written, in pieces of about this size: one by one costs a call each.
-const PENDING: usize = 32 << 10;
+/// Lines are handed on and compressed, and the result written, in pieces of about this size: one by one costs a call each.
+pub(super) const PENDING: usize = 32 << 10;
 /// Longest line that is read: Docker's contain up to 1 MiB of raw bytes, its older versions any padding whole.
 const LONGEST_LINE: u64 = 64 << 20;
 /// "Unix" in a gzip header, as the reference has it.
@@ -51,18 +51,62 @@ const GZIP_OS_UNIX: u8 = 3;
 /// Base64 headers shrink to a tenth whatever the level; the lowest costs a third of the default's time.
 const LEVEL: u32 = 1;
 
-/// Writes tar-split lines, compressed.
-pub(super) struct Writer<W: Write> {
-    out: GzEncoder<BufWriter<W>>,
+/// Where lines go, many at a time.
+pub(super) trait Outlet {
+    /// Takes whole lines and leaves an empty buffer in their place.
+    fn take(&mut self, lines: &mut Vec<u8>) -> Result<()>;
+}
+
+/// Compresses lines.
+pub(super) struct Packer<W: Write>(GzEncoder<BufWriter<Quiet<W>>>);
+
+/// Writes nothing while a panic is on its way: an encoder ends its stream when it is dropped, and a writer that panicked
+/// once may do so again, which would end the process.
+struct Quiet<W>(W);
+
+impl<W: Write> Write for Quiet<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if std::thread::panicking() {
+            return Err(std::io::Error::other("a panic is on its way"));
+        }
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<W: Write> Packer<W> {
+    pub(super) fn new(out: W) -> Self {
+        let out = BufWriter::with_capacity(PENDING, Quiet(out));
+        Packer(GzBuilder::new().operating_system(GZIP_OS_UNIX).write(out, Level::new(LEVEL)))
+    }
+
+    /// Ends the gzip stream and flushes.
+    pub(super) fn finish(self) -> Result<()> {
+        let mut out = self.0.finish().during(|| "write tar-split")?;
+        out.flush().during(|| "write tar-split")
+    }
+}
+
+impl<W: Write> Outlet for Packer<W> {
+    fn take(&mut self, lines: &mut Vec<u8>) -> Result<()> {
+        self.0.write_all(lines).during(|| "write tar-split")?;
+        lines.clear();
+        Ok(())
+    }
+}
+
+/// Writes tar-split lines.
+pub(super) struct Writer<O: Outlet> {
+    out: O,
     position: u64,
-    /// Lines not yet compressed.
+    /// Lines not yet handed on.
     line: Vec<u8>,
 }
 
-impl<W: Write> Writer<W> {
-    pub(super) fn new(out: W) -> Self {
-        let out = BufWriter::with_capacity(PENDING, out);
-        let out = GzBuilder::new().operating_system(GZIP_OS_UNIX).write(out, Level::new(LEVEL));
+impl<O: Outlet> Writer<O> {
+    pub(super) fn new(out: O) -> Self {
         Writer { out, position: 0, line: Vec::with_capacity(2 * PENDING) }
     }
 
@@ -165,24 +209,17 @@ impl<W: Write> Writer<W> {
         }
         self.position += 1;
         self.line.extend_from_slice(b"}\n");
-        if self.line.len() >= PENDING { self.compress() } else { Ok(()) }
+        if self.line.len() >= PENDING { self.out.take(&mut self.line) } else { Ok(()) }
     }
 
-    fn compress(&mut self) -> Result<()> {
-        self.out.write_all(&self.line).during(|| "write tar-split")?;
-        self.line.clear();
-        Ok(())
-    }
-
-    /// Ends the gzip stream and flushes.
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.compress()?;
-        let mut out = self.out.finish().during(|| "write tar-split")?;
-        out.flush().during(|| "write tar-split")
+    /// Hands on what is left; gives the outlet back.
+    pub(super) fn finish(mut self) -> Result<O> {
+        self.out.take(&mut self.line)?;
+        Ok(self.out)
     }
 }
 
-impl<W: Write> Replaced for Writer<W> {
+impl<O: Outlet> Replaced for Writer<O> {
     fn replaced(&mut self, file: &File) -> Result<()> {
         let size = file.metadata().during(|| "stat")?.len();
         if size == 0 {

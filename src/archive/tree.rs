@@ -43,6 +43,8 @@ pub(super) struct Node {
     changed: Cell<bool>,
     /// Whether new entries inherit an access control list from it.
     inherits: Cell<bool>,
+    /// Owner that the kernel gives new entries: ours, but where the group comes from the directory.
+    owner_of_new: Cell<Option<(Uid, Gid)>>,
     used: Cell<u64>,
 }
 
@@ -68,6 +70,27 @@ impl Node {
 
     pub(super) fn set_inherits(&self, inherits: bool) {
         self.inherits.set(inherits);
+    }
+
+    /// The owner of `new`, just made in this directory, which all that are made in it have at first.
+    pub(super) fn owner_of_new(&self, new: BorrowedFd<'_>) -> Result<(Uid, Gid)> {
+        if let Some(owner) = self.owner_of_new.get() {
+            return Ok(owner);
+        }
+        let stat = rustix::fs::fstat(new).during(|| "stat")?;
+        let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        self.owner_of_new.set(Some(owner));
+        Ok(owner)
+    }
+
+    /// The same if it is known.
+    pub(super) fn known_owner_of_new(&self) -> Option<(Uid, Gid)> {
+        self.owner_of_new.get()
+    }
+
+    /// For when the directory gets another group or loses its set-group-id bit.
+    pub(super) fn forget_owner_of_new(&self) {
+        self.owner_of_new.set(None);
     }
 
     fn settle(&self) -> Result<()> {
@@ -127,6 +150,7 @@ impl Tree {
             fd,
             path: Box::default(),
             changed: Cell::new(false),
+            owner_of_new: Cell::new(None),
             used: Cell::new(0),
         });
         Ok(Tree { root, nodes: HashMap::new(), last: None, clock: 0, missing, owner: None })
@@ -165,6 +189,7 @@ impl Tree {
             times: RefCell::new(None),
             changed: Cell::new(false),
             inherits: Cell::new(false),
+            owner_of_new: Cell::new(None),
             used: Cell::new(0),
         });
         self.insert(path, &node)?;

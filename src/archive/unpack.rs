@@ -15,7 +15,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::archive::attributes;
+use crate::archive::attributes::{self, Given};
 use crate::archive::entry::{Entry, Kind};
 use crate::archive::pax::show;
 use crate::archive::remove::{self, Inodes, Judge};
@@ -37,10 +37,32 @@ pub(super) trait Replaced {
     fn replaced(&mut self, file: &File) -> Result<()>;
 }
 
+/// What the kernel makes of the mode of something new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Modes {
+    /// Permissions are taken as they are: this thread has no umask.
+    Exact,
+    /// Whatever the umask of the process leaves.
+    Masked,
+}
+
+/// A file being written, and what it needs no more.
+pub(super) struct NewFile {
+    file: File,
+    given: Given,
+}
+
+impl NewFile {
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
 /// Writes entries below a root.
 pub(super) struct Unpacker<'o> {
     tree: Tree,
     options: &'o ApplyOptions,
+    modes: Modes,
     /// With [`Whiteouts::Remove`]: what this archive made.
     made: Option<Inodes>,
     /// Without privileges: directories that get a mode without owner permissions in the end.
@@ -52,7 +74,7 @@ fn invalid(what: impl Into<String>) -> Error {
 }
 
 impl<'o> Unpacker<'o> {
-    pub(super) fn new(root: BorrowedFd<'_>, options: &'o ApplyOptions) -> Result<Self> {
+    pub(super) fn new(root: BorrowedFd<'_>, options: &'o ApplyOptions, modes: Modes) -> Result<Self> {
         let missing = match options.whiteouts {
             Whiteouts::Overlay => Missing::MakeOverWhiteout,
             Whiteouts::Remove | Whiteouts::Keep => Missing::Make,
@@ -60,6 +82,7 @@ impl<'o> Unpacker<'o> {
         Ok(Unpacker {
             tree: Tree::open(root, missing)?.owned_by(attributes::root_owner(options)),
             options,
+            modes,
             made: (options.whiteouts == Whiteouts::Remove).then(Inodes::new),
             closed: BTreeMap::new(),
         })
@@ -75,14 +98,25 @@ impl<'o> Unpacker<'o> {
     }
 
     /// Makes a new file to be written to. [`Unpacker::finish_file`] completes it.
-    pub(super) fn start_file(&mut self, dir: &Rc<Node>, name: &[u8], out: &mut dyn Replaced) -> Result<File> {
-        let fd = self.make(dir, name, out, |dir, name| {
-            rustix::fs::openat(dir, name, NEW_FILE, Mode::from_raw_mode(0o600))
-        })?;
+    pub(super) fn start_file(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        entry: &Entry,
+        out: &mut dyn Replaced,
+    ) -> Result<NewFile> {
+        let mode = attributes::mode(entry);
+        // A default list of the directory would have its say, and set-uid has to wait for the owner.
+        let exact = self.modes == Modes::Exact
+            && !dir.inherits()
+            && !mode.intersects(Mode::SUID | Mode::SGID | Mode::SVTX);
+        let first = if exact { mode } else { Mode::from_raw_mode(0o600) };
+        let fd = self.make(dir, name, out, |dir, name| rustix::fs::openat(dir, name, NEW_FILE, first))?;
         if dir.inherits() {
             attributes::remove_acls(fd.as_fd())?;
         }
-        Ok(File::from(fd))
+        let owner = if self.options.owners { Some(dir.owner_of_new(fd.as_fd())?) } else { None };
+        Ok(NewFile { file: File::from(fd), given: Given { owner, mode: exact.then_some(mode) } })
     }
 
     /// The directory of an entry, made if no entry has named it.
@@ -91,8 +125,9 @@ impl<'o> Unpacker<'o> {
     }
 
     /// Owner, mode, attributes and times of a file whose content is complete.
-    pub(super) fn finish_file(&mut self, file: &File, entry: &Entry) -> Result<()> {
-        attributes::set(file.as_fd(), entry, self.options)?;
+    pub(super) fn finish_file(&mut self, file: &NewFile, entry: &Entry) -> Result<()> {
+        let NewFile { file, given } = file;
+        attributes::set(file.as_fd(), entry, self.options, *given)?;
         rustix::fs::futimens(file, &attributes::times(entry)).during(|| "set times")?;
         self.note_open(file.as_fd())
     }
@@ -163,7 +198,8 @@ impl<'o> Unpacker<'o> {
     }
 
     fn furnish_directory(&mut self, node: &Rc<Node>, entry: &Entry) -> Result<()> {
-        attributes::set(node.as_fd(), entry, self.options)?;
+        attributes::set(node.as_fd(), entry, self.options, Given::default())?;
+        node.forget_owner_of_new();
         let mode = attributes::mode(entry);
         let open = Mode::from_raw_mode(OWNER_ALL);
         if !self.options.owners && !mode.contains(open) {

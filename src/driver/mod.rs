@@ -141,7 +141,7 @@ pub trait GraphDriver: Send + Sync {
         &self,
         id: &LayerId,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<Applied>;
 
@@ -151,12 +151,23 @@ pub trait GraphDriver: Send + Sync {
         &self,
         layer: &NewLayer<'_>,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<(Applied, Box<dyn Prepared>)> {
         let _ = (source, tar_split, limits);
         let message = format!("driver {} cannot unpack layer {} aside", self.name(), layer.id);
         Err(Error::new(ErrorKind::Unsupported, message))
+    }
+
+    /// Whether a layer can be made on a parent, and filled, while the parent is still being filled. Then
+    /// [`GraphDriver::settle`] is called when the parent has its content.
+    fn creates_ahead(&self) -> bool {
+        false
+    }
+
+    /// For a layer made on a parent that was not complete: sets right what depends on the parent's content, durably.
+    fn settle(&self, _id: &LayerId, _parent: Option<&LayerId>) -> Result<()> {
+        Ok(())
     }
 
     /// Makes a layer's content durable.

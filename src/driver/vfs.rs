@@ -88,7 +88,7 @@ impl GraphDriver for Vfs {
         &self,
         id: &LayerId,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<Applied> {
         let store = self.store()?;
@@ -101,7 +101,7 @@ impl GraphDriver for Vfs {
         &self,
         layer: &NewLayer<'_>,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<(Applied, Box<dyn Prepared>)> {
         let store = self.store()?;
@@ -272,7 +272,7 @@ impl Store {
         &self,
         tree: &Dir,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<Applied> {
         let options = ApplyOptions {
@@ -289,7 +289,7 @@ impl Store {
         &self,
         layer: &NewLayer<'_>,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<(Applied, Parked)> {
         let staged = self.stage(layer)?;

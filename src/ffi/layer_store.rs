@@ -154,8 +154,7 @@ unsafe fn create_options(opts: *const CLayerOpts) -> Result<CreateLayer> {
         writable: opts.writable,
         compressed_digest: text(opts.compressed_digest, "opts->compressed_digest")?,
         uncompressed_digest: text(opts.uncompressed_digest, "opts->uncompressed_digest")?,
-        mount_label: None,
-        storage_options: Vec::new(),
+        ..CreateLayer::default()
     };
     // SAFETY: as above.
     if let Some(more) = unsafe { opts.opts.as_ref() } {

@@ -6,12 +6,16 @@
 //! driver: create, apply ◄── content, read once, no lock held
 //! digests verified
 //! driver: sync, tar-split: sync                                       content durable
+//! parent complete: waited for                                         nothing complete ever stands on what is not
 //! record without the mark                                             durable: the layer exists
 //! memory, one hold reference
 //! ```
 //!
 //! The tar-split file is made before the first record is written, so that the one flush of the directory that makes
 //! the record durable covers both names.
+//!
+//! Layers of one image may be made side by side: once the driver knows the parent, its child can be filled. Until the
+//! parent is complete the child carries the mark, so a crash removes both; a parent that fails takes its child with it.
 //!
 //! The reference's `import` of a compressed archive passes the digest of the compressed file as both digests, and such
 //! a record is kept as given. The true diff ID then lies beside the record, so that an export can still be verified.
@@ -31,7 +35,7 @@ use crate::time::Timestamp;
 use super::disk::{Disk, RECORD, TEMPORARY};
 use super::entry::Entry;
 use super::reaper::Rubbish;
-use super::registry::Claim;
+use super::registry::{Claim, Reservation};
 use super::{CreateLayer, Created, LayerStore};
 
 /// The digests that a caller promises.
@@ -122,6 +126,7 @@ impl LayerStore {
                 Ok(Created::Existing(id))
             }
             Claim::New(reservation) if self.shares(layer) => {
+                reservation.await_parent().during(doing)?;
                 if let Some(entry) = self.take_over_shared(id, layer).during(doing)? {
                     reservation.publish(entry, 1);
                     return Ok(Created::Existing(id.clone()));
@@ -131,7 +136,7 @@ impl LayerStore {
                 Ok(Created::New(id.clone()))
             }
             Claim::New(reservation) => {
-                let entry = self.build(id, layer, content).during(doing)?;
+                let entry = self.build(id, layer, content, &reservation).during(doing)?;
                 reservation.publish(entry, 1);
                 Ok(Created::New(id.clone()))
             }
@@ -143,6 +148,7 @@ impl LayerStore {
         id: &LayerId,
         layer: &CreateLayer,
         content: Option<&mut (dyn Read + Send)>,
+        reservation: &Reservation<'_>,
     ) -> Result<Entry> {
         let promise = Promise::of(layer)?;
         let mut record = new_record(id, layer)?;
@@ -163,6 +169,9 @@ impl LayerStore {
             mount_label: layer.mount_label.as_deref(),
         })?;
         staged.in_driver = true;
+        if self.driver.creates_ahead() {
+            reservation.in_driver();
+        }
 
         match (content, tar_split) {
             (Some(content), Some(tar_split)) => {
@@ -174,11 +183,17 @@ impl LayerStore {
                 if self.disk.is_durable() {
                     tar_split.sync_all().during(|| "make the tar-split stream durable")?;
                 }
+                if layer.find_compressed_digest && record.compressed_diff_digest.is_none() {
+                    record.compressed_diff_digest = Some(applied.compressed_digest.to_string());
+                }
                 record.diff_size = i64::try_from(applied.content_size.0).unwrap_or(i64::MAX);
             }
             _ => self.driver.sync(id)?,
         }
 
+        if reservation.await_parent()? {
+            self.driver.settle(id, layer.parent.as_ref())?;
+        }
         // Of an earlier layer of this id, perhaps: it must not count for this one.
         self.disk.try_forget_mount(id);
         record.incomplete = false;

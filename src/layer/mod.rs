@@ -27,6 +27,7 @@ mod direct;
 mod disk;
 mod entry;
 mod heal;
+mod index;
 mod load;
 mod mount;
 mod open;
@@ -138,6 +139,7 @@ impl LayerStore {
     ///
     /// An id that exists, as id or as name, gains a hold reference; then `content` is not read and nothing is compared,
     /// unless the layer is known to be damaged: see `heal.rs`.
+    /// A parent that another thread is creating counts as there: the layer is complete only after it, and fails with it.
     /// Errors: `NotFound` when the parent is not in the store, `AlreadyExists` when a name is taken, `InvalidArgument`
     /// for a malformed digest, `InUse` when `content` itself asks for the layer it is for or when a damaged layer cannot be
     /// replaced now, `DigestMismatch` when the archive is not what was promised, or what the driver said. Nothing of a new
@@ -149,6 +151,12 @@ impl LayerStore {
         content: Option<&mut (dyn Read + Send)>,
     ) -> Result<Created> {
         self.create_layer(id, layer, content)
+    }
+
+    /// Whether a layer whose parent is still being created can be filled at the same time; else its creation waits for the
+    /// parent's.
+    pub fn creates_ahead(&self) -> bool {
+        self.driver.creates_ahead()
     }
 
     /// Adds (`+1`) a hold reference. By id only; unknown: `NotFound`. In memory only, zero after a restart.

@@ -170,7 +170,10 @@ impl LayerStore {
         let names = self.free_names(record);
         let claim = CreateLayer { parent: parent.clone(), names: names.clone(), ..CreateLayer::default() };
         match self.registry.reserve(id, &claim)? {
-            Claim::New(reservation) => Ok((reservation, parent, names)),
+            Claim::New(reservation) => {
+                reservation.await_parent()?;
+                Ok((reservation, parent, names))
+            }
             Claim::Existing(_) => {
                 // The claim counted a reference on the layer that is there.
                 self.registry.by_id(id).into_iter().for_each(|existing| existing.add_holds(-1));

@@ -4,7 +4,7 @@
 //! Both locks are held for map operations only. Every change of `index` happens under `ledger`, so who holds
 //! `ledger` sees an index that does not change.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
@@ -16,6 +16,7 @@ use crate::id::LayerId;
 
 use super::CreateLayer;
 use super::entry::Entry;
+use super::index::{Index, listed};
 
 /// The layers of a store.
 #[derive(Debug)]
@@ -25,16 +26,6 @@ pub(super) struct Registry {
     /// Something in `ledger` was released.
     released: Condvar,
     next_sequence: AtomicU64,
-}
-
-/// What lookups see.
-#[derive(Debug, Default)]
-struct Index {
-    by_id: HashMap<LayerId, Arc<Entry>>,
-    by_name: HashMap<String, Arc<Entry>>,
-    by_compressed: HashMap<String, BTreeMap<u64, Arc<Entry>>>,
-    by_uncompressed: HashMap<String, BTreeMap<u64, Arc<Entry>>>,
-    in_order: BTreeMap<u64, Arc<Entry>>,
 }
 
 /// What changes are under way.
@@ -47,6 +38,8 @@ struct Ledger {
     active: usize,
     /// Ids being created or deleted, and by whom.
     busy: HashMap<LayerId, ThreadId>,
+    /// Ids being created, and whether the driver knows them already.
+    making: HashMap<LayerId, bool>,
     /// Names of layers being created, and by whom.
     claimed_names: HashMap<String, ThreadId>,
     /// Layers whose damage is being healed: they are used, but not deleted.
@@ -73,6 +66,8 @@ pub(super) struct Reservation<'a> {
     id: LayerId,
     names: Vec<String>,
     parent: Option<LayerId>,
+    /// The parent was not complete when this was reserved.
+    ahead: bool,
     published: bool,
 }
 
@@ -197,7 +192,9 @@ impl Registry {
         self.next_sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Asks for the right to create a layer; waits while the id is being created or deleted.
+    /// Asks for the right to create a layer; waits while the id is being created or deleted, and until the driver knows a
+    /// parent that another thread is creating. Such a layer may be filled beside its parent, but must not be completed
+    /// before [`Reservation::await_parent`].
     pub(super) fn reserve(&self, id: &LayerId, layer: &CreateLayer) -> Result<Claim<'_>> {
         let mut ledger = self.ledger.lock();
         loop {
@@ -211,17 +208,19 @@ impl Registry {
                 Some(_) => true,
                 None => ledger.is_in_the_making(id.as_str()),
             };
-            if !wait {
+            if wait {
+                ledger.refuse_own(id.as_str())?;
+            } else if self.check_parent(&ledger, layer)? {
                 break;
             }
-            ledger.refuse_own(id.as_str())?;
             self.released.wait(&mut ledger);
         }
-        self.check_parent(&ledger, layer)?;
         self.check_names(&ledger, layer)?;
         let me = thread::current().id();
         ledger.busy.insert(id.clone(), me);
+        ledger.making.insert(id.clone(), false);
         ledger.claimed_names.extend(layer.names.iter().map(|name| (name.clone(), me)));
+        let ahead = layer.parent.as_ref().is_some_and(|parent| ledger.making.contains_key(parent));
         if let Some(parent) = &layer.parent {
             *ledger.children.entry(parent.clone()).or_insert(0) += 1;
         }
@@ -230,16 +229,26 @@ impl Registry {
             id: id.clone(),
             names: layer.names.clone(),
             parent: layer.parent.clone(),
+            ahead,
             published: false,
         }))
     }
 
-    fn check_parent(&self, ledger: &Ledger, layer: &CreateLayer) -> Result<()> {
-        let Some(parent) = &layer.parent else { return Ok(()) };
-        if self.index.read().by_id.contains_key(parent) && !ledger.busy.contains_key(parent) {
-            return Ok(());
+    /// Whether the parent is there; false when it will be, or not, soon.
+    fn check_parent(&self, ledger: &Ledger, layer: &CreateLayer) -> Result<bool> {
+        let Some(parent) = &layer.parent else { return Ok(true) };
+        match ledger.making.get(parent) {
+            // Waiting for the creation that this call is made from would never end.
+            Some(_) if ledger.busy.get(parent) == Some(&thread::current().id()) => {}
+            // A container has nothing to do meanwhile.
+            Some(_) if layer.writable => {}
+            Some(in_driver) => return Ok(*in_driver),
+            None if self.index.read().by_id.contains_key(parent) && !ledger.busy.contains_key(parent) => {
+                return Ok(true);
+            }
+            None => {}
         }
-        Err(Error::not_found(format!("parent layer {parent}: no such layer")))
+        Err(no_parent(parent))
     }
 
     fn check_names(&self, ledger: &Ledger, layer: &CreateLayer) -> Result<()> {
@@ -424,58 +433,32 @@ impl Ledger {
     }
 }
 
-impl Index {
-    fn find(&self, id_or_name: &str) -> Option<&Arc<Entry>> {
-        self.by_id.get(id_or_name).or_else(|| self.by_name.get(id_or_name))
-    }
-
-    fn insert(&mut self, entry: Arc<Entry>) {
-        for name in entry.names() {
-            self.by_name.entry(name.clone()).or_insert_with(|| entry.clone());
-        }
-        let record = entry.record();
-        for (map, digest) in [
-            (&mut self.by_compressed, &record.compressed_diff_digest),
-            (&mut self.by_uncompressed, &record.diff_digest),
-        ] {
-            if let Some(digest) = digest {
-                map.entry(digest.clone()).or_default().insert(entry.sequence(), entry.clone());
-            }
-        }
-        self.in_order.insert(entry.sequence(), entry.clone());
-        self.by_id.insert(entry.id().clone(), entry);
-    }
-
-    fn remove(&mut self, entry: &Entry) {
-        for name in entry.names() {
-            if self.by_name.get(name).is_some_and(|owner| owner.id() == entry.id()) {
-                self.by_name.remove(name);
-            }
-        }
-        let record = entry.record();
-        for (map, digest) in [
-            (&mut self.by_compressed, &record.compressed_diff_digest),
-            (&mut self.by_uncompressed, &record.diff_digest),
-        ] {
-            if let Some(digest) = digest
-                && let Some(layers) = map.get_mut(digest)
-            {
-                layers.remove(&entry.sequence());
-                if layers.is_empty() {
-                    map.remove(digest);
-                }
-            }
-        }
-        self.in_order.remove(&entry.sequence());
-        self.by_id.remove(entry.id());
-    }
-}
-
-fn listed(layers: Option<&BTreeMap<u64, Arc<Entry>>>) -> Vec<Arc<Entry>> {
-    layers.map(|layers| layers.values().cloned().collect()).unwrap_or_default()
+fn no_parent(parent: &LayerId) -> Error {
+    Error::not_found(format!("parent layer {parent}: no such layer"))
 }
 
 impl Reservation<'_> {
+    /// The driver knows the layer: others may be made to stand on it.
+    pub(super) fn in_driver(&self) {
+        let mut ledger = self.registry.ledger.lock();
+        ledger.making.insert(self.id.clone(), true);
+        self.registry.release(ledger);
+    }
+
+    /// Waits until the parent is complete, which it stays: this layer counts as its child. `NotFound` when it could not
+    /// be made. True if there was something to wait for since the layer was reserved.
+    pub(super) fn await_parent(&self) -> Result<bool> {
+        let Some(parent) = &self.parent else { return Ok(false) };
+        let mut ledger = self.registry.ledger.lock();
+        while ledger.making.contains_key(parent) {
+            self.registry.released.wait(&mut ledger);
+        }
+        if !self.registry.index.read().by_id.contains_key(parent) {
+            return Err(no_parent(parent));
+        }
+        Ok(self.ahead)
+    }
+
     /// The layer is on disk; from now on it is listed, with this many hold references.
     pub(super) fn publish(mut self, entry: Entry, holds: i32) {
         entry.add_holds(holds);
@@ -491,6 +474,7 @@ impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let mut ledger = self.registry.ledger.lock();
         ledger.busy.remove(&self.id);
+        ledger.making.remove(&self.id);
         for name in &self.names {
             ledger.claimed_names.remove(name);
         }

@@ -40,6 +40,8 @@ pub struct CreateLayer {
     /// Digest of the archive as it is handed over (`sha256:…`), or of what it was before the caller decompressed it;
     /// verified when the archive is read.
     pub compressed_digest: Option<String>,
+    /// Without `compressed_digest`: record the digest that the archive turns out to have.
+    pub find_compressed_digest: bool,
     /// Digest of the uncompressed archive (`sha256:…`), as the caller knows it; verified when the archive is read.
     pub uncompressed_digest: Option<String>,
     /// SELinux label.

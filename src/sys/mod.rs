@@ -8,6 +8,7 @@ pub mod fs;
 pub mod lock;
 pub mod mount;
 pub mod node;
+pub(crate) mod umask;
 pub mod xattr;
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl GraphDriver for Overlay2 {
         &self,
         id: &LayerId,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<Applied> {
         self.overlay()?.apply(id, source, tar_split, limits)
@@ -133,10 +133,18 @@ impl GraphDriver for Overlay2 {
         &self,
         layer: &NewLayer<'_>,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<(Applied, Box<dyn Prepared>)> {
         prepare::prepare(self.overlay()?, layer, source, tar_split, limits)
+    }
+
+    fn creates_ahead(&self) -> bool {
+        true
+    }
+
+    fn settle(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
+        self.overlay()?.settle(id, parent)
     }
 
     fn sync(&self, id: &LayerId) -> Result<()> {
@@ -255,7 +263,7 @@ impl Overlay {
         &self,
         id: &LayerId,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<Applied> {
         self.home.check_writable()?;
@@ -271,7 +279,7 @@ impl Overlay {
         &self,
         diff: &Dir,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<Applied> {
         let options = ApplyOptions {

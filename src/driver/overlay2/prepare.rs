@@ -30,7 +30,7 @@ pub(super) fn prepare(
     overlay: Arc<Overlay>,
     layer: &NewLayer<'_>,
     source: &mut dyn Read,
-    tar_split: &mut dyn Write,
+    tar_split: &mut (dyn Write + Send),
     limits: &Limits,
 ) -> Result<(Applied, Box<dyn Prepared>)> {
     overlay.home.check_writable()?;

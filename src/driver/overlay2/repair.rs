@@ -55,6 +55,18 @@ impl Overlay {
         Ok(lowers)
     }
 
+    /// Whether a layer has anything below its parent depends on the parent's content: an opaque mark at its top hides all.
+    pub(super) fn settle(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
+        let Some(parent) = parent else { return Ok(()) };
+        let context = |error: Error| error.context(format!("layer {id}"));
+        let layer = self.layer(id)?;
+        let lowers = self.lowers_on(parent).map_err(context)?;
+        if read_lower(&layer).map_err(context)?.as_ref() == Some(&lowers) {
+            return Ok(());
+        }
+        self.home.replace(&layer, LOWER, &layout::format_lower(&lowers), layout::FILE_MODE).map_err(context)
+    }
+
     /// The lower layers of a layer, each of which is there; `None` for a base layer.
     pub(super) fn resolved_lowers(&self, layer: &Dir) -> Result<Option<Vec<LinkName>>> {
         let Some(lowers) = read_lower(layer)? else { return Ok(None) };

@@ -68,6 +68,84 @@ fn nothing_waits_for_a_creation_that_is_being_read() {
 }
 
 #[test]
+fn a_layer_is_filled_beside_its_parent_and_completed_after_it() {
+    let place = Place::new();
+    let store = place.open();
+    let (mut below, below_reached, open_below) = gate(b"below");
+    let (mut above, above_reached, open_above) = gate(b"above");
+    let (mut top, top_reached, open_top) = gate(b"top");
+    thread::scope(|scope| {
+        let base = scope.spawn(|| store.create(&id(1), &image(None, "below"), Some(&mut below)));
+        below_reached.recv().unwrap();
+        let child = scope.spawn(|| store.create(&id(2), &image(Some(id(1)), "above"), Some(&mut above)));
+        above_reached.recv().unwrap();
+        let last = scope.spawn(|| store.create(&id(3), &image(Some(id(2)), "top"), Some(&mut top)));
+        top_reached.recv().unwrap();
+        open_top.send(()).unwrap();
+        open_above.send(()).unwrap();
+        assert!(ids(&store).is_empty(), "complete before its parent");
+        for number in 1..=3 {
+            let record = std::fs::read_to_string(place.record_dir(&id(number)).join("layer.json")).unwrap();
+            assert!(record.contains("\"incompelte\": true"), "{record}");
+        }
+        open_below.send(()).unwrap();
+        for (number, creation) in (1..).zip([base, child, last]) {
+            assert_eq!(creation.join().unwrap().unwrap(), Created::New(id(number)));
+        }
+    });
+    assert_eq!(ids(&store), [id(1), id(2), id(3)]);
+    assert_eq!(kind(store.delete(id(2).as_str())), ErrorKind::InUse);
+    for number in [3, 2, 1] {
+        store.delete(id(number).as_str()).unwrap();
+    }
+}
+
+#[test]
+fn a_layer_fails_with_its_parent() {
+    let place = Place::new();
+    let store = place.open();
+    let (mut below, below_reached, open_below) = gate(b"not what was promised");
+    let (mut above, above_reached, open_above) = gate(b"above");
+    thread::scope(|scope| {
+        let base = scope.spawn(|| store.create(&id(1), &image(None, "below"), Some(&mut below)));
+        below_reached.recv().unwrap();
+        let child = scope.spawn(|| store.create(&id(2), &image(Some(id(1)), "above"), Some(&mut above)));
+        above_reached.recv().unwrap();
+        open_below.send(()).unwrap();
+        assert_eq!(kind(base.join().unwrap()), ErrorKind::DigestMismatch);
+        open_above.send(()).unwrap();
+        assert_eq!(kind(child.join().unwrap()), ErrorKind::NotFound);
+    });
+    assert!(ids(&store).is_empty() && !store.has_children(&id(1)));
+    for number in [1, 2] {
+        place.assert_absent(&id(number));
+    }
+    add_image(&store, 1, None);
+    add_image(&store, 2, Some(1));
+}
+
+/// A parent that failed and is made again meanwhile is as good as one that never failed.
+#[test]
+fn a_layer_takes_a_parent_that_was_made_again() {
+    let place = Place::new();
+    let store = place.open();
+    let (mut below, below_reached, open_below) = gate(b"not what was promised");
+    let (mut above, above_reached, open_above) = gate(b"above");
+    thread::scope(|scope| {
+        let base = scope.spawn(|| store.create(&id(1), &image(None, "below"), Some(&mut below)));
+        below_reached.recv().unwrap();
+        let child = scope.spawn(|| store.create(&id(2), &image(Some(id(1)), "above"), Some(&mut above)));
+        above_reached.recv().unwrap();
+        open_below.send(()).unwrap();
+        assert_eq!(kind(base.join().unwrap()), ErrorKind::DigestMismatch);
+        add_image(&store, 1, None);
+        open_above.send(()).unwrap();
+        child.join().unwrap().unwrap();
+    });
+    assert_eq!(ids(&store), [id(1), id(2)]);
+}
+
+#[test]
 fn names_of_a_layer_being_created_are_taken() {
     let place = Place::new();
     let store = place.open();

@@ -195,7 +195,7 @@ impl GraphDriver for FakeDriver {
         &self,
         id: &LayerId,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         _limits: &Limits,
     ) -> Result<Applied> {
         self.world.perform("apply", id, || {
@@ -221,7 +221,7 @@ impl GraphDriver for FakeDriver {
         &self,
         layer: &NewLayer<'_>,
         source: &mut dyn Read,
-        tar_split: &mut dyn Write,
+        tar_split: &mut (dyn Write + Send),
         limits: &Limits,
     ) -> Result<(Applied, Box<dyn Prepared>)> {
         self.world.perform("prepare", layer.id, || {
@@ -239,6 +239,17 @@ impl GraphDriver for FakeDriver {
                 aside: aside.to_string(),
             };
             Ok((applied?, Box::new(prepared) as Box<dyn Prepared>))
+        })
+    }
+
+    fn creates_ahead(&self) -> bool {
+        true
+    }
+
+    fn settle(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<()> {
+        self.world.perform("settle", id, || match parent {
+            Some(parent) if self.content(parent)?.is_empty() => Err(Error::corrupt("the parent is empty")),
+            _ => Ok(()),
         })
     }
 

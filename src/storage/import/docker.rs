@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Docker archives, taken as iSulad's load takes them.
 
-use std::io::Read;
-
-use crate::archive::{self, Compression};
-use crate::digest::{Digest, Digester};
+use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::ImageId;
 use crate::reference;
@@ -14,10 +11,6 @@ use crate::spec::oci_layout::Blob;
 
 use super::plan::{self, PlannedImage, PlannedLayer};
 use super::source::{Opened, Source};
-
-const BUFFER: usize = 64 << 10;
-/// Enough to know every compression.
-const HEAD: usize = 8;
 
 /// Reads what the archive holds.
 pub(super) fn plan(source: &Source) -> Result<Vec<PlannedImage>> {
@@ -41,9 +34,8 @@ fn plan_image(source: &Source, image: &ArchiveImage, digest: Digest) -> Result<P
     let ids = plan::layer_ids(&diff_ids);
     let mut layers = Vec::with_capacity(ids.len());
     for ((id, diff_id), path) in ids.into_iter().zip(&diff_ids).zip(&image.layers) {
-        let Opened { size, content } = source.open_file(path)?;
-        let blob = blob_digest(content, *diff_id).during(|| format!("read layer {path}"))?;
-        layers.push(PlannedLayer { id, diff_id: *diff_id, blob, path: path.clone(), size });
+        let Opened { size, .. } = source.open_file(path)?;
+        layers.push(PlannedLayer { id, diff_id: *diff_id, blob: None, path: path.clone(), size });
     }
     let blobs: Vec<Blob> =
         layers.iter().map(|layer| Blob { digest: layer.diff_id, size: layer.size }).collect();
@@ -57,29 +49,4 @@ fn plan_image(source: &Source, image: &ArchiveImage, digest: Digest) -> Result<P
         layers,
         config,
     })
-}
-
-/// The digest of a layer archive: its diff ID when it is not compressed (verified when the layer is applied).
-fn blob_digest(mut content: Box<dyn Read + Send>, diff_id: Digest) -> Result<Digest> {
-    let mut buffer = vec![0u8; BUFFER];
-    let mut digester = Digester::new();
-    let mut head = Vec::with_capacity(HEAD);
-    loop {
-        let len = match content.read(&mut buffer) {
-            Ok(len) => len,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error).during(|| "read"),
-        };
-        let bytes = buffer.get(..len).unwrap_or_default();
-        if head.len() < HEAD {
-            head.extend(bytes.iter().take(HEAD - head.len()));
-            if (head.len() == HEAD || len == 0) && archive::detect_compression(&head) == Compression::None {
-                return Ok(diff_id);
-            }
-        }
-        if len == 0 {
-            return Ok(digester.finish());
-        }
-        digester.update(bytes);
-    }
 }

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! documents read and checked: nothing is written for an archive that contradicts itself
-//! layers base first            each held, so that nobody deletes it; those that exist are not read
+//! layers base first            some side by side; each held, so that nobody deletes it; those that exist are not read
 //! image record, config, manifest, loaded time, size
 //! names                        last: a name never moves to an image that is not whole
 //! holds released
@@ -18,6 +18,7 @@
 //! a crash, layers without an image may remain; importing again uses them, and completes an image that lacks something.
 
 mod docker;
+mod layers;
 mod oci;
 mod plan;
 mod register;
@@ -125,14 +126,22 @@ pub(super) struct Watch<'a> {
     progress: Option<&'a mut OnProgress<'a>>,
     /// See [`ImportOptions::heal`].
     heal: bool,
+    cancelled: bool,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(progress: Option<&'a mut OnProgress<'a>>, heal: bool) -> Self {
+        Watch { progress, heal, cancelled: false }
+    }
+
+    /// Once it has cancelled, it is told nothing more.
     fn tell(&mut self, progress: &Progress) -> Result<()> {
-        match self.progress.as_mut().map(|told| told(progress)) {
-            Some(ControlFlow::Break(())) => Err(Error::new(ErrorKind::Cancelled, "the import was cancelled")),
-            _ => Ok(()),
+        self.cancelled =
+            self.cancelled || self.progress.as_mut().is_some_and(|told| told(progress).is_break());
+        if self.cancelled {
+            return Err(Error::new(ErrorKind::Cancelled, "the import was cancelled"));
         }
+        Ok(())
     }
 }
 
@@ -143,7 +152,7 @@ impl Storage {
     /// `Cancelled` when `progress` said so; what the stores say. The images before the failing one stay.
     pub fn import(&self, path: &Path, options: ImportOptions<'_>) -> Result<ImportReport> {
         let ImportOptions { names, platform, heal, progress } = options;
-        let mut watch = Watch { progress, heal };
+        let mut watch = Watch::new(progress, heal);
         let named = || format!("import {}", path.display());
         self.require_writable().during(named)?;
         let source = Source::open(path, self.root(), &self.limits, &mut watch).during(named)?;
@@ -157,7 +166,7 @@ impl Storage {
         options: ImportOptions<'_>,
     ) -> Result<ImportReport> {
         let ImportOptions { names, platform, heal, progress } = options;
-        let mut watch = Watch { progress, heal };
+        let mut watch = Watch::new(progress, heal);
         let named = || "import a stream";
         self.require_writable().during(named)?;
         let source = Source::spool(stream, self.root(), &self.limits, &mut watch).during(named)?;

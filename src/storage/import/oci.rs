@@ -133,7 +133,7 @@ fn plan_image(source: &Source, blob: &Blob, names: Vec<String>) -> Result<Planne
         let path = layer.path();
         let size = source.open_file(&path)?.size;
         check_size(&layer, size)?;
-        layers.push(PlannedLayer { id, diff_id: *diff_id, blob: layer.digest, path, size });
+        layers.push(PlannedLayer { id, diff_id: *diff_id, blob: Some(layer.digest), path, size });
     }
     Ok(PlannedImage {
         id: ImageId::from(config_blob.digest),

@@ -29,8 +29,8 @@ pub(super) struct PlannedImage {
 pub(super) struct PlannedLayer {
     pub(super) id: LayerId,
     pub(super) diff_id: Digest,
-    /// Digest of the layer archive as it lies there.
-    pub(super) blob: Digest,
+    /// Digest of the layer archive as it lies there, where the image names it.
+    pub(super) blob: Option<Digest>,
     /// Path of the layer archive.
     pub(super) path: String,
     /// Its size in bytes.

@@ -13,8 +13,8 @@ use crate::storage::{MANIFEST_KEY, Storage, config_key};
 use crate::time::Timestamp;
 
 use super::plan::{PlannedImage, PlannedLayer};
-use super::source::{Opened, Source};
-use super::{ImportedImage, ImportedLayer, Progress, Watch};
+use super::source::Source;
+use super::{ImportedImage, ImportedLayer, Progress, Watch, layers};
 
 /// Layers that this import holds; dropped: released, and unless an image uses them, what was made is deleted again.
 struct Held<'a> {
@@ -49,13 +49,13 @@ impl Storage {
     ) -> Result<ImportedImage> {
         let layers = Vec::with_capacity(image.layers.len());
         let mut held = Held { storage: self, layers, used: false };
-        for (at, layer) in image.layers.iter().enumerate() {
-            let parent = held.layers.last().map(|below| below.id.clone());
-            let doing = || format!("layer {} of {} ({})", at + 1, image.layers.len(), layer.path);
-            let existed = self.register_layer(source, image, at, layer, parent, watch).during(doing)?;
+        let doing = |at: usize, path: &str| format!("layer {} of {} ({path})", at + 1, image.layers.len());
+        layers::make(self, source, image, watch, |watch, at, outcome| {
+            let layer = image.layers.get(at).ok_or_else(|| Error::corrupt("more layers than planned"))?;
+            let existed = outcome.during(|| doing(at, &layer.path))?;
             held.layers.push(ImportedLayer { id: layer.id.clone(), existed, size: layer.size });
-            watch.tell(&Progress::LayerDone { id: layer.id.clone(), existed })?;
-        }
+            watch.tell(&Progress::LayerDone { id: layer.id.clone(), existed })
+        })?;
         let existed = self.register_image(image)?;
         held.used = true;
         Ok(ImportedImage {
@@ -66,22 +66,22 @@ impl Storage {
         })
     }
 
-    fn register_layer(
+    /// Makes one layer, or holds the one that is there: `true`.
+    pub(super) fn register_layer(
         &self,
-        source: &Source,
-        image: &PlannedImage,
-        at: usize,
         layer: &PlannedLayer,
         parent: Option<LayerId>,
-        watch: &mut Watch<'_>,
+        heal: bool,
+        content: &mut (dyn Read + Send),
     ) -> Result<bool> {
         let create = CreateLayer {
             parent,
-            compressed_digest: Some(layer.blob.to_string()),
+            compressed_digest: layer.blob.map(|blob| blob.to_string()),
+            find_compressed_digest: true,
             uncompressed_digest: Some(layer.diff_id.to_string()),
             ..CreateLayer::default()
         };
-        if watch.heal && self.layers().find(layer.id.as_str()).is_some() {
+        if heal && self.layers().find(layer.id.as_str()).is_some() {
             // Whatever is wrong, the creation reads the archive then.
             match self.layers().check(layer.id.as_str()) {
                 Ok(Verdict::Valid) => {}
@@ -91,19 +91,7 @@ impl Storage {
                 Err(error) => log::warn!("{}", error.report()),
             }
         }
-        let Opened { content, size } = source.open_file(&layer.path)?;
-        let mut content = Watched {
-            content,
-            watch,
-            progress: Progress::Layer {
-                number: at + 1,
-                of: image.layers.len(),
-                id: layer.id.clone(),
-                bytes: 0,
-                total: size,
-            },
-        };
-        match self.layers().create(&layer.id, &create, Some(&mut content))? {
+        match self.layers().create(&layer.id, &create, Some(content))? {
             Created::New(_) => Ok(false),
             Created::Existing(id) => {
                 let same = self.layers().find(id.as_str()).is_some_and(|held| is_same(&held, layer, &create));
@@ -186,22 +174,4 @@ fn is_same(existing: &Layer, planned: &PlannedLayer, create: &CreateLayer) -> bo
     existing.parent == create.parent
         && existing.uncompressed_digest.as_deref() == Some(planned.diff_id.to_string().as_str())
         && !existing.writable
-}
-
-/// Tells of progress while a layer is read.
-struct Watched<'w, 'a> {
-    content: Box<dyn Read + Send>,
-    watch: &'w mut Watch<'a>,
-    progress: Progress,
-}
-
-impl Read for Watched<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let len = self.content.read(buffer)?;
-        if let Progress::Layer { bytes, .. } = &mut self.progress {
-            *bytes += u64::try_from(len).unwrap_or(u64::MAX);
-        }
-        self.watch.tell(&self.progress)?;
-        Ok(len)
-    }
 }
