@@ -375,7 +375,7 @@ fn a_storage_that_is_only_read_changes_nothing() {
     let one = add_container(&storage, '1', "img:1");
     drop(storage);
     let reader = open_read_only(place.path());
-    assert_eq!(containers(&reader), [one.clone()]);
+    assert_eq!(containers(&reader), [one.as_str()]);
     assert_eq!(kind(reader.create_container(&container('2', "img:1"))), ErrorKind::ReadOnly);
     assert_eq!(kind(reader.delete_container(&one)), ErrorKind::ReadOnly);
     assert_eq!(kind(reader.delete_image("img:1")), ErrorKind::ReadOnly);

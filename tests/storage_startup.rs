@@ -68,7 +68,7 @@ fn an_image_without_its_layers_is_not_listed_and_comes_back_with_them() {
     let bring_back = lose(place.path(), one.top().as_str());
 
     let storage = open(place.path());
-    assert_eq!(images(&storage), [two.id.clone()]);
+    assert_eq!(images(&storage), [two.id.as_str()]);
     assert!(!storage.images().exists("one:1"));
     let reported = problems(&storage);
     let missing = format!("image {}: it cannot be used: its layer {} is missing", one.id, one.top());
@@ -89,7 +89,7 @@ fn an_image_without_its_layers_is_not_listed_and_comes_back_with_them() {
 
     bring_back();
     let storage = open(place.path());
-    assert_eq!(images(&storage), [one.id.clone()]);
+    assert_eq!(images(&storage), [one.id.as_str()]);
     assert_eq!(problems(&storage), [""; 0]);
     assert_eq!(storage.images().names(&one.id).unwrap(), ["one:1"]);
     assert_eq!(content(&storage, &id('1')).get("own"), Some(&id('1')));

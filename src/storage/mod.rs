@@ -9,10 +9,13 @@
 //!   <driver>/                 see `driver`
 //! ```
 //!
-//! One lock, `ties`, is taken before the stores' own locks, which are taken and dropped inside their methods. It is held while
+//! One lock, `ties`, taken before the stores' own locks, which are taken and dropped inside their methods. It is held while
 //! the record of an image is made whole, while names or an image are removed, while it is decided whether an image uses a
 //! layer and the layer is forgotten if not, and while a hold is dropped: so nobody sees or removes an image half-made, and
-//! no layer is deleted between its use and the record that tells of it. No data is read, unpacked or deleted under it.
+//! no layer is deleted between its use and the record that tells of it. No layer is read, unpacked or deleted under it.
+//!
+//! It guards the containers that are in transit: being made or deleted, which takes as long as their layer does. Their
+//! image is in use meanwhile, though no record says so.
 
 mod aside;
 mod check;
