@@ -3,9 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
+use super::common::TestRoot;
 use super::storages::*;
 use crate::storage::Storage;
-use crate::sys::testing::TestRoot;
 
 /// Records of layers and images that were handed out while `action` ran.
 fn looked_at(storage: &Storage, action: impl FnOnce()) -> u64 {

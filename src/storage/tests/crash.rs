@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::common::TestRoot;
 use super::storages::*;
 use crate::error::{Error, ErrorKind};
 use crate::persist::with_hook;
 use crate::storage::Storage;
-use crate::sys::testing::TestRoot;
 
 /// What is done to a storage with image `img:1` and container 1.
 struct Scenario {

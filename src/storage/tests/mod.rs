@@ -3,6 +3,8 @@
 //! `tests/storage_*.rs`.
 
 mod chain;
+#[path = "../../../tests/common/mod.rs"]
+mod common;
 mod crash;
 #[path = "../../../tests/storages/mod.rs"]
 mod storages;
