@@ -103,17 +103,24 @@ pub struct Defect {
     pub what: String,
     /// [`GraphDriver::validate`] puts it right.
     pub derivable: bool,
+    /// The layer's own content is not there.
+    pub missing: bool,
 }
 
 impl Defect {
     /// One that can be put right from what is there.
     pub fn derivable(what: impl Into<String>) -> Defect {
-        Defect { what: what.into(), derivable: true }
+        Defect { what: what.into(), derivable: true, missing: false }
     }
 
     /// One that cannot.
     pub fn lasting(what: impl Into<String>) -> Defect {
-        Defect { what: what.into(), derivable: false }
+        Defect { what: what.into(), derivable: false, missing: false }
+    }
+
+    /// The layer's own content is not there.
+    pub fn missing(what: impl Into<String>) -> Defect {
+        Defect { what: what.into(), derivable: false, missing: true }
     }
 }
 
@@ -244,7 +251,7 @@ pub trait GraphDriver: Send + Sync {
         let _ = parent;
         Ok(match self.exists(id)? {
             true => Vec::new(),
-            false => vec![Defect::lasting("its data are missing")],
+            false => vec![Defect::missing("its data are missing")],
         })
     }
 

@@ -40,6 +40,9 @@ impl LayerStore {
         let entry = self.by_id(id)?;
         let doing = || format!("examine layer {id}");
         let mut found = self.driver.examine(id, entry.parent()).during(doing)?;
+        if found.iter().any(|defect| defect.missing) {
+            entry.set_suspect(true);
+        }
         if entry.is_image()
             && let Err(error) = self.disk.open_tar_split(id).and_then(|stream| read_through(&stream))
         {

@@ -4,8 +4,8 @@
 //! | found | done |
 //! |---|---|
 //! | a record with the incomplete mark | removed with its data, unless complete layers stand on it: left, reported |
-//! | a record directory without anything in it | removed: a creation got no further |
-//! | a record that is absent, does not parse, contradicts its place or itself | quarantined; its data stay, for others may stand on them |
+//! | a record directory without anything in it, and no data | removed: a creation got no further |
+//! | a record that is absent where there are data, does not parse, contradicts its place or itself | quarantined; its data stay, for others may stand on them |
 //! | a record that the system fails to read | left, reported: it may be readable tomorrow |
 //! | an image layer without data | left, not listed, reported: the disk with the data may be missing |
 //! | an image layer whose tar-split is missing or too short to be one | listed, reported, suspect: making it again heals it |
@@ -49,6 +49,8 @@ pub(super) struct Loaded {
     pub(super) entries: Vec<Arc<Entry>>,
     /// Layers to remove: they carry the incomplete mark, or are blank. Those that stand on others come first.
     pub(super) unfinished: Vec<LayerId>,
+    /// Record directories with nothing in them; judged at the end.
+    blank: Vec<LayerId>,
     /// Record directories to put aside.
     pub(super) doubtful: Vec<Doubt>,
     /// What is only reported.
@@ -93,13 +95,14 @@ pub(super) fn load(disk: &Disk, driver: &dyn GraphDriver) -> Result<Loaded> {
         match remote::left_alone(disk, reading) {
             Reading::Layer(found) if found.record.incomplete => incomplete.push(*found),
             Reading::Layer(found) => complete.push(*found),
-            Reading::Blank(id) => loaded.unfinished.push(id),
+            Reading::Blank(id) => loaded.blank.push(id),
             Reading::Doubtful(doubt) => loaded.doubtful.push(doubt),
             Reading::Unreadable(problem) => loaded.problems.push(problem),
         }
     }
     judge_incomplete(incomplete, &complete, &mut loaded);
-    judge_data(driver, &ids, &mut complete, &mut loaded)?;
+    let data = judge_data(driver, &ids, &mut complete, &mut loaded)?;
+    judge_blank(&data, &mut loaded);
     complete.sort_by(|a, b| (&a.record.created, &a.id).cmp(&(&b.record.created, &b.id)));
     list(complete, &mut loaded);
     Ok(loaded)
@@ -257,7 +260,7 @@ fn judge_data(
     ids: &[LayerId],
     complete: &mut Vec<Found>,
     loaded: &mut Loaded,
-) -> Result<()> {
+) -> Result<HashSet<LayerId>> {
     let known: HashSet<&str> = ids.iter().map(LayerId::as_str).collect();
     let mut data = HashSet::new();
     for id in driver.layers().during(|| "list the driver's layers")? {
@@ -281,7 +284,19 @@ fn judge_data(
         }
         there || !is_image
     });
-    Ok(())
+    Ok(data)
+}
+
+/// A creation makes data only after the record, so data without a record are those of a layer whose record was lost.
+fn judge_blank(data: &HashSet<LayerId>, loaded: &mut Loaded) {
+    for id in std::mem::take(&mut loaded.blank) {
+        if data.contains(&id) {
+            let reason = "its record is missing".to_owned();
+            loaded.doubtful.push(Doubt { name: id.to_string(), reason });
+        } else {
+            loaded.unfinished.push(id);
+        }
+    }
 }
 
 /// Layers whose chain of parents is a circle or leads into one.

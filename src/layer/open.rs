@@ -54,7 +54,7 @@ pub(super) fn open(
             return Err(error.context(doing));
         }
     };
-    let Loaded { entries, unfinished, doubtful, problems } = loaded;
+    let Loaded { entries, unfinished, doubtful, problems, .. } = loaded;
     let mut store = LayerStore {
         driver,
         disk,

@@ -8,7 +8,7 @@ use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Quarantined;
 use crate::record::layer::LayerRecord;
-use crate::sys::fs::Dir;
+use crate::sys::fs::{Dir, FileKind};
 
 use super::disk::Disk;
 use super::entry::Entry;
@@ -125,9 +125,7 @@ impl LayerStore {
         let layer = CreateLayer { parent, writable: true, ..CreateLayer::default() };
         let record = LayerRecord { incomplete: false, ..create::new_record(id, &layer)? };
         let (reservation, parent, names) = self.claim(id, &record)?;
-        if self.disk.layers().stat(id.as_str())?.is_some() {
-            return Err(Error::new(ErrorKind::AlreadyExists, "it has a record"));
-        }
+        self.put_useless_record_aside(id)?;
         let dir = self.disk.create_record_dir(id)?;
         let written = self.disk.write_record(&dir, &record).and_then(|()| self.disk.sync_layers());
         if let Err(error) = written {
@@ -141,6 +139,19 @@ impl LayerStore {
         entry.lock_mount().set_count(0);
         reservation.publish(entry, 0);
         Ok(())
+    }
+
+    /// What lies in the place of a record and is none, nor ever will be.
+    fn put_useless_record_aside(&self, id: &LayerId) -> Result<()> {
+        let Some(stat) = self.disk.layers().stat(id.as_str())? else { return Ok(()) };
+        if stat.kind == FileKind::Dir {
+            match Disk::read_record(&self.disk.open_record_dir(id)?) {
+                Ok(_) => return Err(Error::new(ErrorKind::AlreadyExists, "it has a record")),
+                Err(error) if matches!(error.kind(), ErrorKind::Os(_)) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        self.disk.quarantine_record(id.as_str(), "it is no record of a layer").map(drop)
     }
 
     pub(super) fn purge_entry(&self, entry: &Quarantined) -> Result<()> {

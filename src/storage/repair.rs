@@ -80,7 +80,7 @@ impl Storage {
         for record in containers.list()? {
             let container = record.id.as_deref().unwrap_or_default();
             let Some(Ok(id)) = record.layer.as_deref().map(LayerId::new) else { continue };
-            if self.layers().find(id.as_str()).is_some() || self.layers().is_recorded(&id) {
+            if self.layers().find(id.as_str()).is_some() {
                 continue;
             }
             // Its data stand on layers of the image, or this is something else.

@@ -126,6 +126,8 @@ impl Overlay {
             Err(error) => match &self.remote {
                 Some(remote) => remote.find(id).map_err(|error| error.context(format!("open layer {id}"))),
                 None if error.kind() == ErrorKind::NotFound => Ok(None),
+                // A file or a link in its place is no layer.
+                None if matches!(error.kind(), ErrorKind::Os(libc::ENOTDIR | libc::ELOOP)) => Ok(None),
                 None => Err(error.context(format!("open layer {id}"))),
             },
         }
@@ -150,6 +152,12 @@ impl Overlay {
         let state = self.home.state()?;
         let context = |error: Error| error.context(format!("remove layer {id}"));
         if layout::is_reserved(id.as_str()) {
+            return Ok(Removed(Vec::new()));
+        }
+        if self.home.dir().stat(id.as_str()).map_err(context)?.is_some_and(|stat| stat.kind != FileKind::Dir)
+        {
+            // No layer of ours, so it is not ours to delete.
+            self.put_aside(id, "it was in the place of a layer that was deleted").map_err(context)?;
             return Ok(Removed(Vec::new()));
         }
         self.release(id).map_err(context)?;

@@ -13,10 +13,10 @@ use super::repair::{has_dir, read_link_name, read_lower};
 impl Overlay {
     pub(super) fn examine(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Defect>> {
         let Some(layer) = self.find_layer(id)? else {
-            return Ok(vec![Defect::lasting("its data are missing")]);
+            return Ok(vec![Defect::missing("its data are missing")]);
         };
         if !has_dir(&layer, DIFF)? {
-            return Ok(vec![Defect::lasting("its directory diff is missing")]);
+            return Ok(vec![Defect::missing("its directory diff is missing")]);
         }
         let mut found = Vec::new();
         found.extend(self.examine_link(id, &layer)?);
@@ -83,8 +83,13 @@ impl Overlay {
                 Some(_) => {}
                 // Lost by the layer that has this name, it is told of that layer.
                 None if self.has_name(lower)? => {}
-                None => found.push(Defect::derivable(format!("its file lower names {lower}, which is gone"))),
+                None => {
+                    found.push(Defect::derivable(format!("its file lower names {lower}, which is gone")));
+                }
             }
+        }
+        if found.is_empty() && !self.goes_on_below(lowers)? {
+            found.push(Defect::derivable("its file lower does not name the layers below its parent"));
         }
         Ok(())
     }

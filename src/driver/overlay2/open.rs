@@ -81,7 +81,11 @@ impl Overlay {
     fn open_read_only(path: &Path, driver: &DriverOptions, options: OverlayOptions) -> Result<Overlay> {
         let dir = Dir::open(path)?;
         let backing_fs = filesystem_name(dir.as_fd())?;
-        let links = dir.open_dir(LINKS)?;
+        let links = match dir.open_dir(LINKS) {
+            // It can be made again, but not by who only reads; no short name is found in the home itself.
+            Err(error) if error.kind() == ErrorKind::NotFound => dir.try_clone()?,
+            opened => opened?,
+        };
         Ok(Overlay {
             home: Home::open(dir, driver.durability, true)?,
             links,

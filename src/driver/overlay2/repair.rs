@@ -83,7 +83,30 @@ impl Overlay {
                 return Err(Error::corrupt(format!("lower layer {lower} is missing")));
             }
         }
+        if !self.goes_on_below(&lowers)? {
+            return Err(Error::corrupt("file lower does not name the layers below its parent"));
+        }
         Ok(Some(lowers))
+    }
+
+    /// Whether after the parent come the layers that the parent stands on. A file that was cut off between two names reads
+    /// well, and gives a container another content.
+    pub(super) fn goes_on_below(&self, lowers: &[LinkName]) -> Result<bool> {
+        let Some((first, rest)) = lowers.split_first() else { return Ok(false) };
+        let Some(parent) = self.resolve(first)?.map(|id| self.layer(&id)).transpose()? else {
+            return Ok(false);
+        };
+        let below = match read_lower(&parent) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+            read => read?.unwrap_or_default(),
+        };
+        if rest == below || (rest.is_empty() && hides_all_below(&parent)?) {
+            return Ok(true);
+        }
+        // A layer that was made again may have several names.
+        let ids =
+            |links: &[LinkName]| links.iter().map(|link| self.resolve(link)).collect::<Result<Vec<_>>>();
+        Ok(rest.len() == below.len() && ids(rest)? == ids(&below)?)
     }
 
     /// The layer that a short name leads to, if that layer is there.
@@ -255,7 +278,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Whether all of `lowers` are there and the first is `parent`; another layer there is a contradiction.
+    /// Whether all of `lowers` are there, the first is `parent`, and the others are what that stands on; another layer in
+    /// the first place is a contradiction.
     fn stand_on(&self, lowers: &[LinkName], parent: &LayerId) -> Result<bool> {
         for (index, lower) in lowers.iter().enumerate() {
             match self.resolve(lower)? {
@@ -268,7 +292,7 @@ impl Overlay {
                 Some(_) => {}
             }
         }
-        Ok(!lowers.is_empty())
+        self.goes_on_below(lowers)
     }
 
     /// Removes names in `l/` whose layer is gone, and keeps those that some layer still has below it: a new layer of
