@@ -43,7 +43,14 @@ impl LayerStore {
         }
         let doing = || format!("heal layer {id}");
         log::warn!("layer {id} is damaged: reading its archive again");
-        self.make_again(entry, content).during(doing)?;
+        match self.make_again(entry, content).during(doing) {
+            // Nothing was read: it is used as it is, as it always was.
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                log::warn!("{}", error.report());
+                return Ok(());
+            }
+            made => made?,
+        }
         entry.set_suspect(false);
         log::warn!("layer {id}: healed");
         Ok(())

@@ -154,8 +154,9 @@ impl Overlay {
         if layout::is_reserved(id.as_str()) {
             return Ok(Removed(Vec::new()));
         }
-        if self.home.dir().stat(id.as_str()).map_err(context)?.is_some_and(|stat| stat.kind != FileKind::Dir)
-        {
+        let found = self.home.dir().stat(id.as_str()).map_err(context)?;
+        // The name of a shared layer is a link.
+        if self.remote.is_none() && found.is_some_and(|stat| stat.kind != FileKind::Dir) {
             // No layer of ours, so it is not ours to delete.
             self.put_aside(id, "it was in the place of a layer that was deleted").map_err(context)?;
             return Ok(Removed(Vec::new()));

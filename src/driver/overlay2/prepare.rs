@@ -38,6 +38,11 @@ pub(super) fn prepare(
     if layout::is_reserved(id.as_str()) {
         return Err(Error::invalid(format!("layer id {id} is reserved")));
     }
+    if let Some(remote) = &overlay.remote
+        && let Err(error) = remote.refuse_shared(id)
+    {
+        return Err(error.with_kind(ErrorKind::Unsupported));
+    }
     let context = |error: Error| error.context(format!("unpack layer {id} aside"));
     let (applied, parked) = (|| {
         let staged = overlay.home.stage()?;
