@@ -96,6 +96,7 @@ impl Storage {
         }
         report.problems(self.loose_ends()?);
         report.quarantined = self.put_aside()?.len();
+        report.findings.retain(|finding| !(finding.quarantined && self.is_back(&finding.subject)));
         self.forget_what_is_gone(&mut report);
         Ok(report)
     }
@@ -193,6 +194,16 @@ impl Storage {
             }
         }
         report.findings.retain(|finding| !gone.contains(&finding.subject));
+    }
+
+    /// Whether something that a start put aside was made again or restored since.
+    fn is_back(&self, subject: &str) -> bool {
+        match subject.split_once(' ') {
+            Some(("layer", id)) => self.layers().find(id).is_some(),
+            Some(("image", id)) => self.images().exists(id),
+            Some(("container", id)) => self.containers().is_ok_and(|containers| containers.exists(id)),
+            _ => false,
+        }
     }
 
     fn was_listed(&self, id: &LayerId) -> bool {
