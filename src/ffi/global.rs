@@ -260,6 +260,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_taken_out_is_given_up_when_the_last_call_that_uses_it_returns() {
+        #[derive(Debug)]
+        struct Store(std::sync::mpsc::Sender<&'static str>);
+        impl Drop for Store {
+            fn drop(&mut self) {
+                self.0.send("store dropped").unwrap();
+            }
+        }
+        let (told, heard) = std::sync::mpsc::channel();
+        let slot = Slot::new("the store");
+        slot.open(|| Ok(Store(told.clone()))).unwrap();
+        let using = slot.get().unwrap();
+        let taken = slot.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                Held::wait_until_unused(taken);
+                told.send("waited").unwrap();
+            });
+            assert_eq!(slot.get().unwrap_err().kind(), ErrorKind::NotReady);
+            assert!(heard.try_recv().is_err(), "in use");
+            drop(using);
+        });
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["store dropped", "waited"]);
+        slot.open(|| Err(Error::invalid("x"))).unwrap_err();
+    }
+
+    #[test]
+    fn stores_that_were_opened_together_share_their_fate_after_a_panic() {
+        let panicked = Arc::default();
+        let (one, other) = (Held::one_of(&Arc::new(1), &panicked), Held::one_of(&Arc::new(2), &panicked));
+        let panic = || -> Result<()> { one.write(|_| panic!("boom")) };
+        assert!(catch_unwind(AssertUnwindSafe(panic)).is_err());
+        assert_eq!(other.write(|_| Ok(())).unwrap_err().kind(), ErrorKind::Latched);
+        assert_eq!(other.read(|store| Ok(*store)).unwrap(), 2);
+    }
+
+    #[test]
     fn after_a_panic_reads_go_on_and_writes_need_a_reload() {
         let held = Held::new(1);
         let panic = || -> Result<()> { held.read(|_| panic!("boom")) };
