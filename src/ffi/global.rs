@@ -51,19 +51,21 @@ pub(crate) fn open_all(open: impl FnOnce() -> Result<Storage>) -> Result<()> {
     Ok(())
 }
 
-/// Empties the slots that [`open_all`] has filled, closes the storage and waits until no call uses it any more, so that
+/// Empties the slots that [`open_all`] has filled, waits until no call uses the storage any more and closes it, so that
 /// it can be opened again. Nothing is open: fine.
 pub(crate) fn close_all() -> Result<()> {
     let Some(module) = STORAGE.take() else { return Ok(()) };
-    let layers = LAYERS.take_if(|held| Arc::ptr_eq(&held.store, module.store.layers()));
-    let images = IMAGES.take_if(|held| Arc::ptr_eq(&held.store, module.store.images()));
-    let containers = module.store.containers().ok();
+    let storage = Arc::clone(&module.store);
+    let layers = LAYERS.take_if(|held| Arc::ptr_eq(&held.store, storage.layers()));
+    let images = IMAGES.take_if(|held| Arc::ptr_eq(&held.store, storage.images()));
+    let containers = storage.containers().ok();
     let rootfs = ROOTFS.take_if(|held| containers.is_some_and(|ours| Arc::ptr_eq(&held.store, ours)));
-    let closed = module.read(Storage::end);
+    // A change of several stores is not cut in half: before the first of them ends.
+    Held::wait_until_unused(module);
+    let closed = storage.end();
     layers.into_iter().for_each(Held::wait_until_unused);
     images.into_iter().for_each(Held::wait_until_unused);
     rootfs.into_iter().for_each(Held::wait_until_unused);
-    Held::wait_until_unused(module);
     closed
 }
 
