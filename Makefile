@@ -28,7 +28,7 @@ CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-confi
 	make:make valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
 	python3:python3 strace:strace git:git
 
-.PHONY: help all static demo check bench install place uninstall header fmt clean cargo demo-packages check-packages
+.PHONY: help all static demo check tsan bench install place uninstall header fmt clean cargo demo-packages check-packages
 
 help: ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +72,10 @@ check: check-packages cargo ## all tests; as root none may be skipped
 	# The build of iSulad with ENABLE_REMOTE_LAYER_STORE has other struct layouts.
 	cargo test --locked --features remote-layer-store --lib --test 'abi_*' --test c_harness --test linking -- --show-output 2>&1 | tee -a "$$log"
 	if grep -E '^test .* \.\.\. ignored|^skipped: ' "$$log"; then echo "tests were skipped" >&2; exit 1; fi
+
+tsan: check-packages cargo ## many users of a daemon under ThreadSanitizer (builds the library anew)
+	if [ "$$(id -u)" = 0 ]; then export CI=true; fi
+	cargo test --locked --test daemon_races
 
 bench: cargo ## time an import beside tar; FILES=48000 MIB=1024 for a large image
 	cargo bench --locked --bench import

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,8 +112,11 @@ static void *work(void *argument)
     pthread_barrier_wait(&start);
     for (int round = 0; round < rounds; round++) {
 #ifdef RACY
-        shared_time.seconds++;
-        storage_img_set_loaded_time(base->id, &shared_time);
+        if (number == 0) {
+            shared_time.seconds++;
+        } else {
+            storage_img_set_loaded_time(base->id, &shared_time);
+        }
 #endif
         switch (number % 8) {
         case 0:
@@ -143,6 +147,53 @@ static void *work(void *argument)
     return NULL;
 }
 
+#define ASKED "a5c0000000000000000000000000000000000000000000000000000000000000"
+
+static atomic_bool ended;
+
+static void *ask(void *argument)
+{
+    (void)argument;
+    while (!atomic_load(&ended)) {
+        imagetool_images_list *list = calloc(1, sizeof(*list));
+
+        /* Answers, or says that there is no storage: both are right here. */
+        if (list != NULL) {
+            storage_get_all_images(list);
+        }
+        isula_storage_free_imagetool_images_list(list);
+        free_graphdriver_status(graphdriver_get_status());
+        if (storage_rootfs_create(ASKED, base->name, NULL, NULL, NULL) == 0) {
+            free(storage_rootfs_mount(ASKED));
+            storage_rootfs_umount(ASKED, true);
+        }
+        storage_rootfs_delete(ASKED);
+        isula_storage_free_imagetool_image(storage_img_get(base->name));
+    }
+    return NULL;
+}
+
+/* The daemon ends and starts while requests are under way. */
+static void ends_under_requests(void)
+{
+    pthread_t threads[2];
+
+    for (int i = 0; i < 2; i++) {
+        MUST(pthread_create(&threads[i], NULL, ask, NULL) == 0);
+    }
+    for (int i = 0; i < rounds; i++) {
+        daemon_stop();
+        MUST(daemon_start(&config) == 0);
+        MUST(daemon_inspect(base->id, base->id) == 0);
+    }
+    atomic_store(&ended, true);
+    for (int i = 0; i < 2; i++) {
+        MUST(pthread_join(threads[i], NULL) == 0);
+    }
+    /* An end may have come between its creation and its removal. */
+    MUST(daemon_umount(ASKED, true) == 0 && daemon_rm(ASKED) == 0);
+}
+
 /* Whole, unused, and then removed with all that stood on it alone. */
 static void ends_well(const struct bundle *bundle, bool imported)
 {
@@ -160,6 +211,19 @@ static void ends_well(const struct bundle *bundle, bool imported)
     }
     MUST(daemon_rmi(bundle->id) == 0);
     MUST(!storage_image_exist(bundle->id));
+}
+
+/* Says what is left, by the ids. */
+static void list_layers(void)
+{
+    struct layer_list list = { NULL, 0 };
+
+    MUST(layer_store_list(&list) == 0);
+    for (size_t i = 0; i < list.layers_len; i++) {
+        fprintf(stderr, "layer %s on %s\n", list.layers[i]->id,
+                list.layers[i]->parent == NULL ? "nothing" : list.layers[i]->parent);
+    }
+    isula_storage_clear_layer_list(&list);
 }
 
 static bool has_a_layer(const struct bundle *bundle)
@@ -187,6 +251,9 @@ static void all_ends_well(void)
     for (size_t i = 0; i < len; i++) {
         MUST(!has_a_layer(all[i]));
         bundle_free(all[i]);
+    }
+    if (daemon_failures() > 0) {
+        list_layers();
     }
 }
 
@@ -230,6 +297,7 @@ int main(int argc, char **argv)
         MUST(pthread_join(threads[i], NULL) == 0);
     }
     pthread_barrier_destroy(&start);
+    ends_under_requests();
     daemon_stop();
     MUST(daemon_start(&config) == 0);
     all_ends_well();

@@ -116,6 +116,11 @@ impl Program {
     }
 
     pub fn compile(&self, dir: &Path, variant: &str, extra: &[&str]) -> PathBuf {
+        self.compile_with(library(), dir, variant, extra)
+    }
+
+    /// With the library in this directory instead of the one of the tests.
+    pub fn compile_with(&self, library: &Path, dir: &Path, variant: &str, extra: &[&str]) -> PathBuf {
         let name = self.sources[0].split('.').next().unwrap();
         let program = dir.join(format!("{name}{variant}"));
         let cplusplus = self.sources[0].ends_with(".cpp");
@@ -131,7 +136,7 @@ impl Program {
         compiler.args(self.flags).args(extra);
         compiler.args(self.sources.iter().map(|name| source("c_tests").join(name)));
         compiler.arg("-o").arg(&program);
-        compiler.arg("-L").arg(library()).arg(format!("-Wl,-rpath,{}", library().display()));
+        compiler.arg("-L").arg(library).arg(format!("-Wl,-rpath,{}", library.display()));
         run(compiler.args(["-lisula_storage", "-lpthread"]));
         program
     }
