@@ -70,7 +70,7 @@ check: check-packages cargo ## all tests; as root none may be skipped
 	# What tests that pass have printed is shown: else nobody would see that one was skipped.
 	cargo test --locked -- --show-output 2>&1 | tee "$$log"
 	# The build of iSulad with ENABLE_REMOTE_LAYER_STORE has other struct layouts.
-	cargo test --locked --features remote-layer-store --lib --test 'abi_*' --test c_harness --test linking -- --show-output 2>&1 | tee -a "$$log"
+	cargo test --locked --features remote-layer-store --lib --test 'abi_*' --test 'remote_*' --test c_harness --test linking -- --show-output 2>&1 | tee -a "$$log"
 	if grep -E '^test .* \.\.\. ignored|^skipped: ' "$$log"; then echo "tests were skipped" >&2; exit 1; fi
 
 tsan: check-packages cargo ## many users of a daemon under ThreadSanitizer (builds the library anew)

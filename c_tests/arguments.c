@@ -782,6 +782,39 @@ static void storage_images(void)
     CHECK(texts == &pointer && pointer == &untouched && len == 77);
 }
 
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+static void remote(void)
+{
+    static int (*const with_text[])(const char *) = {
+        remote_append_image_by_directory_with_lock,
+        remote_remove_image_from_memory_with_lock,
+        remote_load_one_layer,
+        remote_layer_remove_memory_stores_with_lock,
+        remote_image_init,
+        remote_layer_init,
+        remote_overlay_init,
+        remote_layer_build_ro_dir,
+        remote_overlay_build_ro_dir,
+    };
+
+    for (size_t i = 0; i < sizeof(with_text) / sizeof(with_text[0]); i++) {
+        FAILS(with_text[i](NULL) == -1, EINVAL);
+        FAILS(with_text[i](NOT_UTF8) == -1, EILSEQ);
+    }
+    WORKS(remote_layer_remove_ro_dir(NULL) == 0);
+    WORKS(remote_overlay_remove_ro_dir(NULL) == 0);
+    FAILS(remote_layer_remove_ro_dir(NOT_UTF8) == -1, EILSEQ);
+    FAILS(remote_overlay_remove_ro_dir(NOT_UTF8) == -1, EILSEQ);
+    FAILS(!remote_overlay_layer_valid(NULL), EINVAL);
+    FAILS(!remote_overlay_layer_valid(NOT_UTF8), EILSEQ);
+    FAILS(!remote_layer_layer_valid(NULL), EINVAL);
+    FAILS(!remote_layer_layer_valid(NOT_UTF8), EILSEQ);
+    FAILS(remote_image_get_top_layer_from_json(NULL) == NULL, EINVAL);
+    FAILS(remote_image_get_top_layer_from_json(NOT_UTF8) == NULL, EILSEQ);
+    FAILS(remote_start_refresh_thread(NULL) == -1, EINVAL);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     char driver[] = "vfs";
@@ -808,6 +841,9 @@ int main(int argc, char **argv)
         storage_images();
         storage_containers();
         freeing_nothing();
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+        remote();
+#endif
         if (open == 0) {
             memset(&conf, 0, sizeof(conf));
             conf.storage_root = argv[1];

@@ -167,6 +167,26 @@ void isula_storage_free_imagetool_fs_info(imagetool_fs_info *info);
 void isula_storage_clear_imagetool_fs_info(imagetool_fs_info *info);
 void isula_storage_free_graph_driver(container_inspect_graph_driver *driver);
 
+/* remote_support.h, ro_symlink_maintain.h, image_store.h and layer_store.h of iSulad built with this switch. */
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+int remote_append_image_by_directory_with_lock(const char *image_dir);
+int remote_remove_image_from_memory_with_lock(const char *id);
+char *remote_image_get_top_layer_from_json(const char *img_id);
+int remote_load_one_layer(const char *id);
+int remote_layer_remove_memory_stores_with_lock(const char *id);
+int remote_image_init(const char *root_dir);
+int remote_layer_init(const char *root_dir);
+int remote_overlay_init(const char *driver_home);
+void remote_maintain_cleanup(void);
+int remote_layer_build_ro_dir(const char *id);
+int remote_overlay_build_ro_dir(const char *id);
+int remote_layer_remove_ro_dir(const char *id);
+int remote_overlay_remove_ro_dir(const char *id);
+bool remote_layer_layer_valid(const char *layer_id);
+bool remote_overlay_layer_valid(const char *layer_id);
+int remote_start_refresh_thread(pthread_rwlock_t *remote_lock);
+#endif
+
 /* The typedefs that the design documents name. */
 _Static_assert(_Generic((image_storage_images *)0, storage_image *: 1, default: 0), "image_storage_images");
 _Static_assert(_Generic((timestamp *)0, types_timestamp_t *: 1, default: 0), "timestamp");

@@ -1655,6 +1655,221 @@ int isula_storage_set_log(isula_storage_log_fn callback,
                           void *userdata,
                           int level);
 
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Starts the thread `RoLayerRefresh`, which looks every five seconds for layers and images that other hosts have made or
+ * deleted. storage_module_init with enable_remote_layer does so itself. It ends, and is waited for, in
+ * storage_module_exit, layer_store_exit and layer_store_cleanup.
+ *
+ * @param remote_lock borrowed until the thread has ended; held for writing during each look. The thread ends also while
+ * others hold it
+ * @return 0, or -1 with errno EINVAL (NULL), ENODEV (no layer store is open), EOPNOTSUPP (it was opened without
+ * enable_remote_layer), EEXIST (the thread runs already), EAGAIN (no thread can be started)
+ *
+ * # Safety
+ * `remote_lock` must be NULL or an initialised lock that lives until the thread has ended.
+ */
+int remote_start_refresh_thread(pthread_rwlock_t *remote_lock);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Sets where images are, for nothing but the reference's own order of calls: images need no links.
+ *
+ * @param root_dir borrowed; the image directory
+ * @return 0, or -1 with errno EINVAL (NULL or empty: all three places are forgotten), EILSEQ
+ *
+ * # Safety
+ * `root_dir` must be NULL or a string.
+ */
+int remote_image_init(const char *root_dir);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Sets where records of layers are and makes `RO` (0700) there.
+ *
+ * @param root_dir borrowed; the directory of the records
+ * @return 0, or -1 with errno EINVAL (NULL or empty: all three places are forgotten), EILSEQ, or what the system said
+ *
+ * # Safety
+ * `root_dir` must be NULL or a string.
+ */
+int remote_layer_init(const char *root_dir);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Sets where the driver's data are and makes `RO` (0700) there.
+ *
+ * @param driver_home borrowed; the home of the overlay driver
+ * @return 0, or -1 with errno EINVAL (NULL or empty: all three places are forgotten), EILSEQ, or what the system said
+ *
+ * # Safety
+ * `driver_home` must be NULL or a string.
+ */
+int remote_overlay_init(const char *driver_home);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Forgets what remote_image_init, remote_layer_init and remote_overlay_init have set.
+ */
+void remote_maintain_cleanup(void);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Makes `RO/<id>` (0700) among the records and the link `<id>` to it.
+ *
+ * @param id borrowed; a layer id
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EEXIST (the link's name is taken: nothing is changed), ENODEV
+ * (remote_layer_init was not called), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_layer_build_ro_dir(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Makes `RO/<id>` (0700) among the driver's data and the link `<id>` to it.
+ *
+ * @param id borrowed; a layer id
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EEXIST (the link's name is taken: nothing is changed), ENODEV
+ * (remote_overlay_init was not called), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_overlay_build_ro_dir(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Removes the link `<id>` and `RO/<id>` with everything in it among the records.
+ *
+ * @param id borrowed; NULL or not there: nothing to do
+ * @return 0, or -1 with errno EINVAL (bad id, or `<id>` is something else: nothing is changed), ENODEV
+ * (remote_layer_init was not called), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_layer_remove_ro_dir(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Removes the link `<id>` and `RO/<id>` with everything in it among the driver's data.
+ *
+ * @param id borrowed; NULL or not there: nothing to do
+ * @return 0, or -1 with errno EINVAL (bad id, or `<id>` is something else: nothing is changed), ENODEV
+ * (remote_overlay_init was not called), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_overlay_remove_ro_dir(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Whether the data of a shared layer were whole at the last look.
+ *
+ * @param layer_id borrowed
+ * @return false also with errno EINVAL (NULL, bad id), EILSEQ, ENODEV (no layer store is open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+bool remote_overlay_layer_valid(const char *layer_id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Whether a shared layer is listed, and was there at the last look.
+ *
+ * @param layer_id borrowed
+ * @return false also with errno EINVAL (NULL, bad id), EILSEQ, ENODEV (no layer store is open)
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string.
+ */
+bool remote_layer_layer_valid(const char *layer_id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Lists one layer that another host has made. From then on it is in lists as well, which the reference forgets.
+ *
+ * @param id borrowed
+ * @return 0: listed, now or before; -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (it is not in the shared
+ * directory), EBADMSG (it is not whole), EOPNOTSUPP (the store was opened without remote layers), ENODEV (not open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_load_one_layer(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Takes a shared layer out of memory; its files are left alone.
+ *
+ * @param id borrowed
+ * @return 0, also when it is not listed; -1 with errno EINVAL (NULL, bad id, a layer of this host alone), EILSEQ, EBUSY
+ * (something here stands on it, holds it or has it mounted: it stays), EOPNOTSUPP (the store was opened without remote
+ * layers), ENODEV (not open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_layer_remove_memory_stores_with_lock(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Lists one image whose directory another host has made.
+ *
+ * @param image_dir borrowed; path of the image's directory, whose last part is its id
+ * @return 0: listed, now or before; -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such directory), EBADMSG (it
+ * is not whole, or not all of its layers are here), ENODEV (no image store is open)
+ *
+ * # Safety
+ * `image_dir` must be NULL or a string.
+ */
+int remote_append_image_by_directory_with_lock(const char *image_dir);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Takes an image out of memory until the directory is read again; its files are left alone.
+ *
+ * @param id borrowed; the whole id
+ * @return 0, also when it is not listed; -1 with errno EINVAL (NULL, bad id), EILSEQ, ENODEV (no image store is open)
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int remote_remove_image_from_memory_with_lock(const char *id);
+#endif
+
+#if defined(ENABLE_REMOTE_LAYER_STORE)
+/**
+ * Gives the top layer that an image's record on disk names, whether it is listed or not.
+ *
+ * @param img_id borrowed; the whole id
+ * @return malloc'ed, freed with free(); NULL with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no record, or it names no
+ * layer), EBADMSG (the record is damaged), ENODEV (no image store is open), ENOMEM
+ *
+ * # Safety
+ * `img_id` must be NULL or a string.
+ */
+char *remote_image_get_top_layer_from_json(const char *img_id);
+#endif
+
 /**
  * Opens the process-wide rootfs store in `<storage_root>/<driver>-containers` and loads all records. Of each container
  * whose record is absent or does not parse, the clean-up function of the host is told; its record is put aside.

@@ -65,6 +65,14 @@ fn the_layer_store_works_on_overlay() {
     }
 }
 
+#[cfg(feature = "remote-layer-store")]
+#[test]
+fn remote_layers_work() {
+    if needs_root() {
+        Program::new(&["remote.c"]).check(&["/maker", "/user", "/plain"]);
+    }
+}
+
 #[test]
 fn the_graph_driver_works_on_plain_copies() {
     Program::new(&["graphdriver.c"]).check(&["/root", "/run", "vfs"]);
@@ -195,7 +203,11 @@ fn symbols(arguments: &[&str]) -> BTreeSet<String> {
 #[test]
 fn exports_are_exactly_those_listed() {
     let listed = fs::read_to_string(source("c_tests/exports.txt")).unwrap();
-    let listed: BTreeSet<String> = listed.lines().map(str::to_owned).collect();
+    let mut listed: BTreeSet<String> = listed.lines().map(str::to_owned).collect();
+    if cfg!(feature = "remote-layer-store") {
+        let remote = fs::read_to_string(source("c_tests/exports-remote.txt")).unwrap();
+        listed.extend(remote.lines().map(str::to_owned));
+    }
     let exported = symbols(&["-D", "--defined-only"]);
     let missing: Vec<_> = listed.difference(&exported).collect();
     let surplus: Vec<_> = exported.difference(&listed).collect();

@@ -16,6 +16,7 @@ use crate::image::ImageStore;
 use crate::layer::{LayerStore, LoneDriver};
 use crate::rootfs::RootfsStore;
 use crate::storage::Storage;
+use crate::storage::remote::RefreshThread;
 
 /// The store of the `layer_store_*` functions.
 pub(crate) static LAYERS: Slot<LayerStore> = Slot::new("the layer store");
@@ -31,6 +32,43 @@ pub(crate) static ROOTFS: Slot<RootfsStore> = Slot::new("the rootfs store");
 
 /// What the `storage_*` functions work on.
 pub(crate) static STORAGE: Slot<Storage> = Slot::new("the storage");
+
+/// The thread that refreshes what other hosts share.
+static REFRESH: Mutex<Option<RefreshThread>> = Mutex::new(None);
+
+/// Starts that thread; it runs already: `AlreadyExists`.
+#[cfg(feature = "remote-layer-store")]
+pub(crate) fn start_refresh(start: impl FnOnce() -> Result<RefreshThread>) -> Result<()> {
+    let mut refresh = REFRESH.lock();
+    if refresh.is_some() {
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "the thread that refreshes remote layers runs already",
+        ));
+    }
+    *refresh = Some(start()?);
+    Ok(())
+}
+
+/// Ends that thread, if there is one, and waits for it.
+pub(crate) fn stop_refresh() {
+    let thread = REFRESH.lock().take();
+    thread.into_iter().for_each(RefreshThread::stop);
+}
+
+/// Where shared layers are made past the stores.
+#[cfg(feature = "remote-layer-store")]
+#[derive(Debug, Default)]
+pub(crate) struct SharedHomes {
+    pub(crate) has_images: bool,
+    pub(crate) layers: Option<std::path::PathBuf>,
+    pub(crate) overlay: Option<std::path::PathBuf>,
+}
+
+/// What the `remote_*_init` functions have set.
+#[cfg(feature = "remote-layer-store")]
+pub(crate) static SHARED_HOMES: Mutex<SharedHomes> =
+    Mutex::new(SharedHomes { has_images: false, layers: None, overlay: None });
 
 /// Opens a storage and puts it and its stores into all slots. One of them is in use: `AlreadyExists`. After any failure
 /// nothing has changed.
@@ -54,6 +92,7 @@ pub(crate) fn open_all(open: impl FnOnce() -> Result<Storage>) -> Result<()> {
 /// Empties the slots that [`open_all`] has filled, waits until no call uses the storage any more and closes it, so that
 /// it can be opened again. Nothing is open: fine.
 pub(crate) fn close_all() -> Result<()> {
+    stop_refresh();
     let Some(module) = STORAGE.take() else { return Ok(()) };
     let storage = Arc::clone(&module.store);
     let layers = LAYERS.take_if(|held| Arc::ptr_eq(&held.store, storage.layers()));

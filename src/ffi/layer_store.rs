@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use std::io::Read;
 
 use crate::error::{Error, Result};
-use crate::ffi::global::LAYERS;
+use crate::ffi::global::{self, LAYERS};
 use crate::ffi::guard::guard;
 use crate::ffi::stream::CallerStream;
 use crate::ffi::types::{
@@ -32,9 +32,24 @@ pub unsafe extern "C" fn layer_store_init(conf: *const CStorageModuleInitOptions
     guard("layer_store_init", || {
         // SAFETY: the caller's promise.
         let options = unsafe { options(conf) }?;
-        LAYERS.open(|| LayerStore::open(options))?;
+        // SAFETY: as above.
+        let open = if unsafe { is_remote(conf) } { LayerStore::open_shared } else { LayerStore::open };
+        LAYERS.open(|| open(options))?;
         Ok(0)
     })
+}
+
+/// Whether layers are to be shared with other hosts.
+///
+/// # Safety
+/// As for `layer_store_init`.
+#[cfg_attr(not(feature = "remote-layer-store"), expect(unused_variables, reason = "the member is missing"))]
+pub(crate) unsafe fn is_remote(conf: *const CStorageModuleInitOptions) -> bool {
+    #[cfg(feature = "remote-layer-store")]
+    // SAFETY: the caller's promise.
+    return unsafe { conf.as_ref() }.is_some_and(|conf| conf.enable_remote_layer);
+    #[cfg(not(feature = "remote-layer-store"))]
+    false
 }
 
 /// # Safety
@@ -51,10 +66,6 @@ pub(crate) unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<L
     let opts = conf.driver_opts.cast_const().cast();
     // SAFETY: as above.
     let driver_options = unsafe { arg::texts(opts, conf.driver_opts_len, "conf->driver_opts") }?;
-    #[cfg(feature = "remote-layer-store")]
-    if conf.enable_remote_layer {
-        return Err(Error::new(crate::error::ErrorKind::Unsupported, "remote layers are not supported"));
-    }
     Ok(LayerStoreOptions {
         root: root.to_owned(),
         run_root: run_root.to_owned(),
@@ -72,13 +83,18 @@ pub(crate) unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<L
 /// by the read function of a create, which would wait for itself.
 #[unsafe(no_mangle)]
 pub extern "C" fn layer_store_exit() {
-    guard("layer_store_exit", || LAYERS.take().map_or(Ok(()), |store| store.read(LayerStore::close)));
+    guard("layer_store_exit", || close());
+}
+
+fn close() -> Result<()> {
+    global::stop_refresh();
+    LAYERS.take().map_or(Ok(()), |store| store.read(LayerStore::close))
 }
 
 /// Frees what layer_store_exit left in the reference; here layer_store_exit leaves nothing, so this is the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn layer_store_cleanup() {
-    guard("layer_store_cleanup", || LAYERS.take().map_or(Ok(()), |store| store.read(LayerStore::close)));
+    guard("layer_store_cleanup", || close());
 }
 
 /// Does nothing: in the reference it takes the last layer out of a list that this library does not have.

@@ -31,6 +31,8 @@ pub mod layout;
 pub mod logger;
 pub(crate) mod out;
 pub(crate) mod out_spec;
+#[cfg(feature = "remote-layer-store")]
+pub mod remote;
 pub mod rootfs_store;
 pub mod storage;
 pub mod storage_image;

@@ -39,9 +39,28 @@ pub unsafe extern "C" fn storage_module_init(opts: *mut CStorageModuleInitOption
     guard("storage_module_init", || {
         // SAFETY: the caller's promise.
         let options = unsafe { storage_options(opts) }?;
+        // SAFETY: the caller's promise.
+        let share = unsafe { layer_store::is_remote(opts) };
+        #[cfg(feature = "remote-layer-store")]
+        if share {
+            // SAFETY: it is not NULL, or `storage_options` had refused it.
+            crate::ffi::remote::check_lock(unsafe { (*opts).remote_lock })?;
+        }
         global::open_all(|| {
-            Storage::open_with(options, |layers| Arc::new(ProcessLayers { layers: Some(layers) }))
+            let lookup =
+                |layers| -> Arc<dyn LayerLookup> { Arc::new(ProcessLayers { layers: Some(layers) }) };
+            if share {
+                Storage::open_shared_with(options, lookup)
+            } else {
+                Storage::open_with(options, lookup)
+            }
         })?;
+        #[cfg(feature = "remote-layer-store")]
+        // SAFETY: as above; the lock lives until storage_module_exit has returned: the caller's promise.
+        if share && let Err(error) = unsafe { crate::ffi::remote::start((*opts).remote_lock) } {
+            global::close_all()?;
+            return Err(error);
+        }
         let broken = STORAGE.get()?.read(|storage| Ok(storage.containers()?.broken()))?;
         // With nothing held: the function may call the library.
         broken.iter().for_each(|id| host::report_broken_rootfs(id.as_str()));

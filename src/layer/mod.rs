@@ -113,6 +113,11 @@ impl LayerStore {
         self.refresh_shared_layers()
     }
 
+    /// `Unsupported` unless it was opened by [`LayerStore::open_shared`].
+    pub fn require_shared(&self) -> Result<()> {
+        self.shared().map(|_| ())
+    }
+
     /// Lists one layer that another host has made; listed already: `false`. Not there, or not whole: `NotFound`, `Corrupt`.
     pub fn load_shared(&self, id: &LayerId) -> Result<bool> {
         self.load_shared_layer(id)

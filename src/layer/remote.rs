@@ -156,7 +156,7 @@ impl LayerStore {
         !layer.writable && self.disk.shared().is_some()
     }
 
-    fn shared(&self) -> Result<(&SharedDir, &dyn SharedLayers)> {
+    pub(super) fn shared(&self) -> Result<(&SharedDir, &dyn SharedLayers)> {
         match (self.disk.shared(), self.driver.shared()) {
             (Some(shared), Some(driver)) => Ok((shared, driver)),
             _ => Err(Error::new(ErrorKind::Unsupported, "the layer store was opened without shared layers")),
@@ -530,3 +530,7 @@ impl LayerStore {
 fn is_out_of_resources(error: &Error) -> bool {
     matches!(error.errno(), libc::EMFILE | libc::ENFILE | libc::ENOMEM)
 }
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

@@ -187,10 +187,11 @@ impl SharedDir {
         Ok(moved.map(|(aside, name)| aside.path().join(name)))
     }
 
-    /// What tells an entry from another one that had its name before; absent: `None`.
+    /// What tells an entry from another one that had its name before: when it was made. Nothing is added to one that is
+    /// published. Absent: `None`.
     pub fn identity(&self, name: &str) -> Result<Option<String>> {
         let stat = self.dir()?.stat(name)?;
-        Ok(stat.map(|stat| format!("{}:{}.{}", stat.inode, stat.mtime, stat.mtime_nanos)))
+        Ok(stat.map(|stat| format!("{}.{}", stat.mtime, stat.mtime_nanos)))
     }
 
     /// Notes durably, with a text, that this host is about to remove an entry, so that a crash does not leave half of it

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -200,6 +200,11 @@ impl Signal {
         }
         false
     }
+}
+
+/// A path that stays true wherever the process goes later.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).during(|| format!("find out where {} is", path.display()))
 }
 
 /// Makes `home/RO` (0700) and what is missing above it.
