@@ -324,6 +324,8 @@ impl Overlay2 {
         let mut driver = Overlay2::open(name, home, options)?;
         if let Some(overlay) = driver.open.get_mut().as_mut().and_then(std::sync::Arc::get_mut) {
             overlay.remote = Some(Remote::open(overlay)?);
+            // The names of layers that went with their names in the home.
+            overlay.sweep_links()?;
             driver.shares = true;
         }
         Ok(driver)
