@@ -282,6 +282,56 @@ fn layers_are_made_side_by_side_and_others_are_used_meanwhile() {
     }
 }
 
+/// An opaque mark at the top of a layer hides all layers below it. A child that is filled while the mark has not come yet
+/// must know it in the end; on the driver that copies its parent the child waits.
+#[test]
+fn a_layer_made_beside_its_parent_stands_on_what_the_parent_leaves_visible() {
+    if !need_root() {
+        return;
+    }
+    let archive = |name: &str| archive_common::Tar::new().file(name, vec![b'x'; 9000]);
+    let base = archive("base").end();
+    let opaque = archive("middle").file(".wh..wh..opq", "").end();
+    let top = archive("top").end();
+    for driver in DRIVERS {
+        let place = Place::new(driver);
+        let store = place.open();
+        let ids: Vec<_> = (1..=3).map(container_id).collect();
+        let create = |at: usize, archive: &mut (dyn Read + Send)| {
+            let parent = at.checked_sub(1).map(|below| ids[below].clone());
+            store.create(&ids[at], &CreateLayer { parent, ..CreateLayer::default() }, Some(archive)).unwrap();
+        };
+        create(0, &mut base.as_slice());
+        let (reached, was_reached) = channel();
+        let (opener, open) = channel();
+        let mut slow = Gate { reached, open, archive: &opaque, pieces: 0 };
+        let (begun, has_begun) = channel();
+        let (go, let_go) = channel();
+        go.send(()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| create(1, &mut slow));
+            was_reached.recv().unwrap();
+            let mut second = Gate { reached: begun, open: let_go, archive: &top, pieces: 0 };
+            let creates = &create;
+            scope.spawn(move || creates(2, &mut second));
+            if store.creates_ahead() {
+                has_begun.recv().unwrap();
+            }
+            opener.send(()).unwrap();
+        });
+        let mounted = store.mount(ids[2].as_str()).unwrap();
+        let mut seen: Vec<_> =
+            std::fs::read_dir(&mounted).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        seen.sort();
+        assert_eq!(seen, ["middle", "top"], "{driver}");
+        store.unmount(ids[2].as_str(), false).unwrap();
+        if driver != "vfs" {
+            let lower = read(&place.data(&ids[2], "lower"));
+            assert_eq!(lower.split(':').count(), 1, "{lower}");
+        }
+    }
+}
+
 #[test]
 fn what_a_layer_with_a_broken_record_stands_on_is_not_deleted() {
     if !need_root() {
