@@ -170,6 +170,28 @@ static void images_of_others(char *root)
     storage_module_exit();
 }
 
+/* The driver alone: what is made past the layer store is shared at once, for nobody says when it is whole. */
+static void the_driver_alone(char *root)
+{
+    char run[1024], id[65], *mounted;
+    struct storage_module_init_options conf = options(root, run);
+    struct driver_create_opts create;
+
+    memset(id, 'f', 64);
+    id[64] = '\0';
+    memset(&create, 0, sizeof(create));
+    WORKS(graphdriver_init(&conf) == 0);
+    WORKS(graphdriver_create_ro(id, ID_B, &create) == 0);
+    CHECK(is_link_to(path(path(root, "overlay"), id), path(path(root, "overlay/RO"), id)));
+    mounted = graphdriver_mount_layer(id, NULL);
+    CHECK(mounted != NULL && access(path(mounted, "base"), F_OK) == 0);
+    free(mounted);
+    WORKS(graphdriver_umount_layer(id) == 0);
+    WORKS(graphdriver_rm_layer(id) == 0);
+    CHECK(access(path(path(root, "overlay/RO"), id), F_OK) == -1);
+    WORKS(graphdriver_cleanup() == 0);
+}
+
 /* The functions that work on directories alone, as iSulad's own unit test calls them. */
 static void directories(char *root)
 {
@@ -218,6 +240,7 @@ int main(int argc, char **argv)
     the_maker(argv[1]);
     the_user(argv[2]);
     images_of_others(argv[2]);
+    the_driver_alone(argv[2]);
     for (size_t i = 0; i < 3; i++) {
         CHECK(umount2(path(argv[2], shared[i]), MNT_DETACH) == 0);
     }

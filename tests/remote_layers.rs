@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Two hosts that share image layers and images: one has the directories, the other has them mounted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "a test plays iSulad and the operator")]
 
 mod common;
 mod images;

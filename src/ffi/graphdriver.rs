@@ -13,7 +13,7 @@ use crate::ffi::types::{
     CContainerInspectGraphDriver, CDriverCreateOpts, CDriverMountOpts, CGraphdriverStatus, CImagetoolFsInfo,
     CIoReadWrapper, CStorageModuleInitOptions,
 };
-use crate::ffi::{arg, cmem, host, out};
+use crate::ffi::{arg, cmem, host, layer_store, out};
 use crate::id::LayerId;
 use crate::layer::{Direct, LayerStore, LoneDriver};
 use crate::storage::Durability;
@@ -67,7 +67,9 @@ pub unsafe extern "C" fn graphdriver_init(opts: *const CStorageModuleInitOptions
             let message = "the layer store has a graph driver open already";
             return Err(Error::new(ErrorKind::AlreadyExists, message));
         }
-        DRIVER.open(|| LoneDriver::open(&options))?;
+        // SAFETY: the caller's promise.
+        let share = unsafe { layer_store::is_remote(opts) };
+        DRIVER.open(|| if share { LoneDriver::open_shared(&options) } else { LoneDriver::open(&options) })?;
         Ok(0)
     })
 }
@@ -84,10 +86,6 @@ unsafe fn options(opts: *const CStorageModuleInitOptions) -> Result<DriverOption
     let texts = opts.driver_opts.cast_const().cast();
     // SAFETY: as above.
     let options = unsafe { arg::texts(texts, opts.driver_opts_len, "opts->driver_opts") }?;
-    #[cfg(feature = "remote-layer-store")]
-    if opts.enable_remote_layer {
-        return Err(Error::new(ErrorKind::Unsupported, "remote layers need a layer store"));
-    }
     Ok(DriverOptions {
         root: root.to_owned(),
         name: name.to_owned(),

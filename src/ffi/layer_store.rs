@@ -83,7 +83,7 @@ pub(crate) unsafe fn options(conf: *const CStorageModuleInitOptions) -> Result<L
 /// by the read function of a create, which would wait for itself.
 #[unsafe(no_mangle)]
 pub extern "C" fn layer_store_exit() {
-    guard("layer_store_exit", || close());
+    guard("layer_store_exit", close);
 }
 
 fn close() -> Result<()> {
@@ -94,7 +94,7 @@ fn close() -> Result<()> {
 /// Frees what layer_store_exit left in the reference; here layer_store_exit leaves nothing, so this is the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn layer_store_cleanup() {
-    guard("layer_store_cleanup", || close());
+    guard("layer_store_cleanup", close);
 }
 
 /// Does nothing: in the reference it takes the last layer out of a list that this library does not have.

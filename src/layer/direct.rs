@@ -41,8 +41,20 @@ pub struct Direct<'a> {
 impl LoneDriver {
     /// Opens a driver on its own. Errors: those of [`driver::open`]; `InUse` when a store or another process has it.
     pub fn open(options: &DriverOptions) -> Result<LoneDriver> {
+        LoneDriver::open_with(options, driver::open)
+    }
+
+    /// The same with layers that other hosts share.
+    pub fn open_shared(options: &DriverOptions) -> Result<LoneDriver> {
+        LoneDriver::open_with(options, driver::open_shared)
+    }
+
+    fn open_with(
+        options: &DriverOptions,
+        open: impl FnOnce(&DriverOptions) -> Result<Arc<dyn GraphDriver>>,
+    ) -> Result<LoneDriver> {
         let records = options.root.join(format!("{}-layers", driver::name_on_disk(&options.name)?));
-        let driver = driver::open(options)?;
+        let driver = open(options)?;
         Ok(LoneDriver { driver, registry: Registry::new(Vec::new()), records })
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::*;
 use crate::digest::Digest;
 use crate::driver::Limits;
+use crate::layer::Created;
 use crate::persist::{Durability, Ownership, with_hook};
 use crate::sys::testing::{TestRoot, need_root, run};
 
@@ -50,7 +51,7 @@ fn archive() -> Vec<u8> {
     archive
 }
 
-fn create(store: &LayerStore, digit: char, parent: Option<char>) -> Result<super::super::Created> {
+fn create(store: &LayerStore, digit: char, parent: Option<char>) -> Result<Created> {
     let archive = archive();
     let digest = Digest::of(&archive).to_string();
     let layer =
