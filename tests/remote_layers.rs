@@ -502,6 +502,46 @@ fn left_overs_in_the_shared_directory_are_put_aside_when_the_layer_is_made_again
 }
 
 #[test]
+fn a_host_that_may_only_read_the_share_uses_it_and_makes_no_images() {
+    if !need_root() {
+        return;
+    }
+    use rustix::mount::{MountFlags, mount_remount};
+    let hosts = Hosts::new();
+    let maker = hosts.open(&hosts.maker());
+    let (image, base, top) = make_image(&maker, 1);
+    for dir in SHARED {
+        let flags = MountFlags::BIND | MountFlags::RDONLY;
+        mount_remount(hosts.user().join(dir), flags, c"").unwrap();
+    }
+    let user = hosts.open(&hosts.user());
+    assert_eq!(layer_ids(&user), [base.clone(), top.clone()].into());
+    assert_eq!(image_ids(&user), std::slice::from_ref(&image.id));
+    make_container(&user, &hex('c'), &top);
+    let merged = user.layers().mount(hex('c').as_str()).unwrap();
+    layers::write(merged.join("mine"), "data");
+    assert_eq!(layers::names(&merged), ["base1", "mine", "top1"]);
+    user.layers().unmount(hex('c').as_str(), true).unwrap();
+
+    let refused = user.layers().create(&hex('d'), &CreateLayer::default(), None).unwrap_err();
+    assert_eq!(refused.errno(), libc::EROFS, "{}", refused.report());
+    assert!(!user.layers().exists(hex('d').as_str()));
+    assert_eq!(user.images().add_name(&image.id, "other:1").unwrap_err().kind(), ErrorKind::ReadOnly);
+    user.layers().delete(hex('c').as_str()).unwrap();
+    assert_eq!(user.layers().delete(top.as_str()).unwrap_err().errno(), libc::EROFS);
+    assert!(user.layers().exists(top.as_str()));
+
+    let (second, ..) = make_image(&maker, 2);
+    user.refresh_now().unwrap();
+    assert_eq!(image_ids(&user).len(), 2);
+    assert!(image_ids(&user).contains(&second.id));
+    maker.remove_image(&image.id).unwrap();
+    user.refresh_now().unwrap();
+    assert_eq!(image_ids(&user), [second.id]);
+    assert!(!user.layers().exists(base.as_str()));
+}
+
+#[test]
 fn tags_that_isulad_sets_are_seen_without_the_counter() {
     if !need_root() {
         return;
