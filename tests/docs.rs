@@ -30,6 +30,33 @@ fn tests() -> BTreeSet<String> {
         .collect()
 }
 
+/// The names of tests in the last cell of a row.
+fn tests_of(row: &str) -> Vec<&str> {
+    let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+    let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+    assert!(!names.is_empty(), "a row without a test: {row}");
+    names
+}
+
+#[test]
+fn every_known_problem_of_the_reference_has_a_row_with_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/known-problems-of-the-reference.md")).unwrap();
+    let tests = tests();
+    let rows: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| no. |")).collect();
+    let missing: Vec<&str> =
+        rows.iter().flat_map(|row| tests_of(row)).filter(|name| !tests.contains(*name)).collect();
+    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+    let numbers: Vec<String> = rows.iter().map(|row| row.split(' ').nth(1).unwrap().to_owned()).collect();
+    let windows = (1..=8).map(|number| format!("W{number}"));
+    let design = ["A3", "A6"].map(str::to_owned);
+    let bugs = (1..=21).map(|number| format!("B{number}"));
+    let images = (1..=31).map(|number| number.to_string());
+    let expected: Vec<String> = windows.chain(design).chain(bugs).chain(images).collect();
+    assert_eq!(numbers, expected);
+}
+
 #[test]
 fn every_row_of_the_compatibility_table_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -39,9 +66,7 @@ fn every_row_of_the_compatibility_table_names_tests_that_exist() {
     let mut missing = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| place")) {
         rows += 1;
-        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
-        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
-        assert!(!names.is_empty(), "a row without a test: {line}");
+        let names = tests_of(line);
         missing.extend(names.into_iter().filter(|name| !tests.contains(name.rsplit("::").next().unwrap())));
     }
     assert!(rows > 40, "only {rows} rows were read");
