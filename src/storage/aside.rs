@@ -101,9 +101,9 @@ impl Storage {
         }
         match first.kind {
             PutAsideKind::Image => self.restore_image(entry).during(doing)?,
-            PutAsideKind::Container => self.containers()?.restore(entry).during(doing)?,
+            PutAsideKind::Container => self.containers()?.restore(entry)?,
             PutAsideKind::LayerData if meant.len() == 1 => {
-                self.layers().restore_data(entry).during(doing)?;
+                self.layers().restore_data(entry)?;
             }
             PutAsideKind::LayerRecord | PutAsideKind::LayerData => {
                 self.layers().restore(&LayerId::new(&entry.name)?)?;

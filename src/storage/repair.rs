@@ -11,6 +11,8 @@
 //!
 //! All else has to come from outside: an image is imported again, what was put aside is mended and restored.
 
+use std::collections::HashSet;
+
 use crate::driver::Defect;
 use crate::error::{ErrorKind, Result};
 use crate::id::LayerId;
@@ -35,7 +37,7 @@ impl Storage {
             self.require_writable()?;
         }
         let mut report = RepairReport::default();
-        self.mend_container_layers(dry_run, &mut report)?;
+        let adopted = self.mend_container_layers(dry_run, &mut report)?;
         self.mend_layers(dry_run, &mut report)?;
         let CheckReport { findings, .. } = self.check(false)?;
         report.left.extend(findings);
@@ -43,6 +45,7 @@ impl Storage {
         let RepairReport { mended, left } = &mut report;
         left.retain(|finding| {
             !mended.iter().any(|done| done.subject == finding.subject && done.reason == finding.reason)
+                && !adopted.contains(&finding.subject)
         });
         Ok(report)
     }
@@ -75,8 +78,10 @@ impl Storage {
     }
 
     /// A container's record says that the data are a container's own; what they stand on, they say themselves.
-    fn mend_container_layers(&self, dry_run: bool, report: &mut RepairReport) -> Result<()> {
-        let Ok(containers) = self.containers() else { return Ok(()) };
+    /// Returns the layers whose records were made again, as findings name them.
+    fn mend_container_layers(&self, dry_run: bool, report: &mut RepairReport) -> Result<HashSet<String>> {
+        let mut adopted = HashSet::new();
+        let Ok(containers) = self.containers() else { return Ok(adopted) };
         for record in containers.list()? {
             let container = record.id.as_deref().unwrap_or_default();
             let Some(Ok(id)) = record.layer.as_deref().map(LayerId::new) else { continue };
@@ -98,6 +103,7 @@ impl Storage {
                 log::warn!("{}", error.report());
                 continue;
             }
+            adopted.insert(format!("layer {id}"));
             report.mended.push(Finding {
                 subject: format!("container {container}"),
                 reason: format!("its layer {id} is missing"),
@@ -105,6 +111,6 @@ impl Storage {
                 quarantined: false,
             });
         }
-        Ok(())
+        Ok(adopted)
     }
 }

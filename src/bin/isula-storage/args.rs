@@ -153,6 +153,16 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether what is wrong is what it prints: then nobody needs to be warned of it as well.
+    pub(crate) fn tells_problems(&self) -> bool {
+        matches!(
+            self,
+            Command::Status | Command::Check { .. } | Command::Repair { .. } | Command::Quarantine { .. }
+        )
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineCommand {
     /// List what was put aside, where it lies, and why.

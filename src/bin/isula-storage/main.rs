@@ -17,7 +17,7 @@ use args::Args;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let quiet = args.quiet;
+    let quiet = args.quiet || args.command.tells_problems();
     let json = args.json;
     if log::set_boxed_logger(Box::new(Warnings { quiet: quiet || json })).is_ok() {
         log::set_max_level(log::LevelFilter::Warn);

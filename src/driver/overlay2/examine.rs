@@ -72,8 +72,11 @@ impl Overlay {
     }
 
     fn examine_stored(&self, lowers: &[LinkName], parent: &LayerId, found: &mut Vec<Defect>) -> Result<()> {
+        let mut all_there = true;
         for (index, lower) in lowers.iter().enumerate() {
-            match self.resolve(lower)? {
+            let resolved = self.resolve(lower)?;
+            all_there &= resolved.is_some();
+            match resolved {
                 Some(first) if index == 0 && first != *parent => {
                     let what = format!(
                         "it stands on layer {first} by its file lower, but on {parent} by its record"
@@ -88,7 +91,7 @@ impl Overlay {
                 }
             }
         }
-        if found.is_empty() && !self.goes_on_below(lowers)? {
+        if all_there && !self.goes_on_below(lowers)? {
             found.push(Defect::derivable("its file lower does not name the layers below its parent"));
         }
         Ok(())
