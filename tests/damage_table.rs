@@ -180,6 +180,9 @@ const TABLE: &[Row] = &[
     row(Class::StoreDir,                &[Emptied, Deleted],  Lost::All,            Told::Nowhere, Heal::Lost),
 ];
 
+/// An image, and its big data by key.
+type GoldenImage = (Arc<ImageRecord>, BTreeMap<String, Vec<u8>>);
+
 /// A store as it should be.
 struct Golden {
     /// `running`, `imported`, `fresh`.
@@ -187,7 +190,7 @@ struct Golden {
     /// Where it lies untouched, with storage and run root below it.
     place: PathBuf,
     storage: &'static str,
-    images: Vec<(Arc<ImageRecord>, BTreeMap<String, Vec<u8>>)>,
+    images: Vec<GoldenImage>,
     layers: Vec<Layer>,
     containers: Vec<Arc<RootfsRecord>>,
 }
@@ -357,7 +360,7 @@ fn apply(path: &Path, damage: Damage) {
         let content = match damage {
             Emptied => Vec::new(),
             Halved => content[..content.len() / 2].to_vec(),
-            _ => (0..content.len().max(64)).map(|at| (at * 7 % 251) as u8 | 0x80).collect(),
+            _ => (0x80..=0xff).cycle().step_by(7).take(content.len().max(64)).collect(),
         };
         return fs::write(path, content).unwrap();
     }
