@@ -3,7 +3,6 @@
 
 use std::ffi::{c_char, c_int};
 
-use crate::driver::{DriverOptions, LayerKind, MountOptions, NewLayer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ffi::cmem::{CBox, free};
 use crate::ffi::global::{DRIVER, LAYERS};
@@ -16,7 +15,7 @@ use crate::ffi::types::{
 use crate::ffi::{arg, cmem, host, layer_store, out};
 use crate::id::LayerId;
 use crate::layer::{Direct, LayerStore, LoneDriver};
-use crate::storage::Durability;
+use crate::storage::{DriverOptions, Durability, LayerKind, MountOptions, NewLayer};
 
 /// Asks the driver: of the layer store, or else the one that was opened alone.
 fn read<T>(body: impl FnOnce(&Direct<'_>) -> Result<T>) -> Result<T> {

@@ -171,7 +171,11 @@ impl Storage {
     /// Deletes the layer of a container that is going. Only a writable layer can be that, whatever a record says.
     fn delete_writable(&self, layer: &str) -> Result<()> {
         match self.layers().find(layer).filter(|found| found.id.as_str() == layer) {
-            None => Ok(()),
+            // A store that was closed meanwhile finds nothing either.
+            None => match LayerId::new(layer).and_then(|id| self.layers().hold_count(&id)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
             Some(found) if found.writable => self.layers().delete(layer),
             Some(_) => {
                 log::warn!("layer {layer} is no container's own, though a record says so: it stays");

@@ -48,7 +48,9 @@ use crate::reference;
 use crate::rootfs::{RootfsStore, RootfsStoreOptions};
 use crate::units::Bytes;
 
-pub use crate::driver::{Limits, Metadata, OwnerShift, Verdict, name_on_disk};
+pub use crate::driver::{
+    DriverOptions, LayerKind, Limits, Metadata, MountOptions, NewLayer, OwnerShift, Verdict, name_on_disk,
+};
 pub use crate::persist::{Durability, Ownership};
 pub use crate::spec::platform::Platform;
 pub use aside::{PutAside, PutAsideKind};
