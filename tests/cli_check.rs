@@ -359,3 +359,32 @@ fn an_import_with_heal_replaces_damaged_layers_and_keeps_the_old_content() {
     assert_eq!(fs::read(Path::new(merged.trim()).join("etc/passwd")).unwrap(), whole);
     store.ok(["umount", STOPPED]);
 }
+
+#[test]
+fn layers_of_the_vfs_driver_are_checked_and_healed_too() {
+    let mut store = Store::in_memory();
+    store.driver = "vfs";
+    if !need_root() {
+        return;
+    }
+    let archive = golden_image("bb.tar.gz");
+    store.import(&archive);
+    assert_eq!(store.json(["check", "--deep"])["findings"], json!([]));
+    let passwd = store.root().join("vfs/dir").join(TOP).join("opt/dir1/three");
+    let whole = fs::read(&passwd).unwrap();
+    fs::write(&passwd, "other").unwrap();
+    let found = damaged(&store, ["check", "--deep"]);
+    assert_eq!(reasons(&found["findings"]).len(), 1, "{found}");
+    store.import(&archive);
+    assert_eq!(fs::read(&passwd).unwrap(), b"other");
+    store.json([Path::new("import"), Path::new("--heal"), &archive]);
+    assert_eq!(fs::read(&passwd).unwrap(), whole);
+    assert!(store.root().join("vfs/dir").join(TOP).join("bin/busybox").exists(), "a copy of the parent, too");
+    store.ok(["check", "--deep"]);
+    // The whole old tree lies aside, and can be had back in the place of a layer that is gone.
+    let [entry] =
+        <[Value; 1]>::try_from(store.json(["quarantine", "list"]).as_array().unwrap().clone()).unwrap();
+    let (code, message) = store.fails(["quarantine", "restore", &text(&entry["key"])]);
+    assert_eq!(code, 4, "{message}");
+    store.ok(["quarantine", "purge", &text(&entry["key"])]);
+}

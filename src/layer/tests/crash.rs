@@ -231,3 +231,34 @@ fn a_driver_that_fails_after_its_work_leaves_nothing_of_a_creation() {
         assert_old_layers_are_whole(&store, operation);
     }
 }
+
+#[test]
+fn a_healing_cut_short_anywhere_loses_nothing_and_can_be_done_again() {
+    let (place, store) = prepared();
+    let content = "content of 1";
+    place.put(&place.data_dir(&id(1)).join("content"), "damaged");
+    assert!(matches!(store.check(id(1).as_str()).unwrap(), Verdict::Differs(_)));
+    let again = |store: &LayerStore| {
+        store.create(&id(1), &image(None, content), Some(&mut content.as_bytes())).unwrap();
+        assert_eq!(store.check(id(1).as_str()).unwrap(), Verdict::Valid);
+    };
+    let worlds = worlds(&place, || again(&store));
+    assert!(worlds.len() > 5, "{}", worlds.len());
+    for (number, (step, place)) in worlds.iter().enumerate() {
+        let what = format!("before change {number}, {step}");
+        let store = place.open();
+        if store.exists(id(1).as_str()) {
+            store.check(id(1).as_str()).unwrap();
+        }
+        again(&store);
+        for other in [2, 3] {
+            assert_eq!(store.check(id(other).as_str()).unwrap(), Verdict::Valid, "{what}");
+        }
+        store.mount(id(3).as_str()).unwrap();
+        let old = store.quarantined().unwrap().into_iter().map(|put| put.path.join("content"));
+        assert!(
+            old.filter_map(|path| std::fs::read_to_string(path).ok()).any(|text| text == "damaged"),
+            "{what}"
+        );
+    }
+}

@@ -226,6 +226,8 @@ impl GraphDriver for FakeDriver {
     ) -> Result<(Applied, Box<dyn Prepared>)> {
         self.world.perform("prepare", layer.id, || {
             let aside = LayerId::new(&format!("aside-{}", layer.id))?;
+            // A real driver empties its staging directory when it is opened.
+            self.home.remove_all(aside.as_str())?;
             self.home.create_dir(aside.as_str(), 0o700)?;
             let applied = self.apply(&aside, source, tar_split, limits);
             FakeDriver::write(&self.path(&aside, "link"), b"")?;
