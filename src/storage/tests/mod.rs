@@ -3,6 +3,8 @@
 //! `tests/storage_*.rs`.
 
 mod chain;
+// Also `sys::testing`, which the storage, knowing no `sys`, must not use.
+#[allow(clippy::duplicate_mod, reason = "shared by tests of rooms that do not know each other")]
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 mod crash;
