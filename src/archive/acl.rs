@@ -84,6 +84,29 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 
 /// The kernel's form with named users and groups shifted. `None` when it is malformed or an id leaves the range.
 pub(super) fn shifted(value: &[u8], shift: OwnerShift) -> Option<Vec<u8>> {
+    with_ids(value, |tag, id| match tag {
+        USER => id.checked_add(shift.uid).filter(|id| *id != NO_ID),
+        GROUP => id.checked_add(shift.gid).filter(|id| *id != NO_ID),
+        _ => Some(id),
+    })
+}
+
+/// The shift taken back. `None` when it is malformed or an id is none of the user namespace.
+pub(super) fn unshifted(value: &[u8], shift: OwnerShift) -> Option<Vec<u8>> {
+    with_ids(value, |tag, id| match tag {
+        USER => id.checked_sub(shift.uid),
+        GROUP => id.checked_sub(shift.gid),
+        _ => Some(id),
+    })
+}
+
+fn with_ids(value: &[u8], change: impl Fn(u16, u32) -> Option<u32>) -> Option<Vec<u8>> {
+    let entries = decode(value)?.into_iter();
+    let changed = entries.map(|(tag, permissions, id)| Some((tag, permissions, change(tag, id)?)));
+    Some(encode(&changed.collect::<Option<Vec<_>>>()?))
+}
+
+fn decode(value: &[u8]) -> Option<Vec<Entry>> {
     let (version, rest) = value.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*version) != VERSION || rest.len() % 8 != 0 {
         return None;
@@ -93,16 +116,29 @@ pub(super) fn shifted(value: &[u8], shift: OwnerShift) -> Option<Vec<u8>> {
         let (tag, bytes) = bytes.split_first_chunk::<2>()?;
         let (permissions, bytes) = bytes.split_first_chunk::<2>()?;
         let (id, _) = bytes.split_first_chunk::<4>()?;
-        let tag = u16::from_le_bytes(*tag);
-        let id = u32::from_le_bytes(*id);
-        let id = match tag {
-            USER => id.checked_add(shift.uid).filter(|id| *id != NO_ID)?,
-            GROUP => id.checked_add(shift.gid).filter(|id| *id != NO_ID)?,
-            _ => id,
-        };
-        entries.push((tag, u16::from_le_bytes(*permissions), id));
+        entries.push((u16::from_le_bytes(*tag), u16::from_le_bytes(*permissions), u32::from_le_bytes(*id)));
     }
-    Some(encode(&entries))
+    Some(entries)
+}
+
+/// The text of a list in the kernel's form, with numbers for names; `None` when it is malformed.
+pub(super) fn to_text(value: &[u8]) -> Option<String> {
+    let entries = decode(value)?.into_iter().map(|(tag, permissions, id)| {
+        let (name, id) = match tag {
+            USER_OBJ => ("user", None),
+            USER => ("user", Some(id)),
+            GROUP_OBJ => ("group", None),
+            GROUP => ("group", Some(id)),
+            MASK => ("mask", None),
+            OTHER => ("other", None),
+            _ => return None,
+        };
+        let id = id.map(|id| id.to_string()).unwrap_or_default();
+        let bit = |mask: u16, letter| if permissions & mask == 0 { '-' } else { letter };
+        Some(format!("{name}:{id}:{}{}{}", bit(4, 'r'), bit(2, 'w'), bit(1, 'x')))
+    });
+    let entries: Option<Vec<String>> = entries.collect();
+    entries.filter(|entries| !entries.is_empty()).map(|entries| entries.join(","))
 }
 
 #[cfg(test)]
@@ -138,8 +174,20 @@ mod tests {
         let expected = encode(&[(USER_OBJ, 6, NO_ID), (USER, 4, 1005), (GROUP, 5, 2033), (OTHER, 0, NO_ID)]);
         let shift = OwnerShift { uid: 1000, gid: 2000 };
         assert_eq!(shifted(&list, shift), Some(expected));
+        assert_eq!(unshifted(&expected, shift), Some(list.clone()));
+        assert_eq!(unshifted(&list, shift), None, "nobody outside of the namespace can be named in it");
         assert_eq!(shifted(&list, OwnerShift { uid: u32::MAX, gid: 0 }), None);
         assert_eq!(shifted(b"\x02\0\0\0\x01", shift), None);
         assert_eq!(shifted(b"\x01\0\0\0", shift), None);
+    }
+
+    #[test]
+    fn lists_become_text_and_back() {
+        let text = "user::rw-,user:5:r--,group::r-x,group:33:--x,mask::rwx,other::---";
+        let list = from_text(text.as_bytes()).unwrap();
+        assert_eq!(to_text(&list).as_deref(), Some(text));
+        for bad in [&b""[..], b"\x02\0\0\0", b"\x02\0\0\0\x03\0\0\0\0\0\0\0", b"\x02\0\0\0\x01"] {
+            assert_eq!(to_text(bad), None);
+        }
     }
 }

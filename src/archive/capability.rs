@@ -32,6 +32,22 @@ pub(super) fn of_namespace(value: &[u8], root: u32) -> Option<Vec<u8>> {
     Some([&head.to_le_bytes()[..], sets, &owner.to_le_bytes()].concat())
 }
 
+/// The value as the root of the namespace knows it, `root` being its number outside; `None` when it is malformed, or
+/// without effect in the namespace because it counts on somebody else.
+pub(super) fn of_image(value: &[u8], root: u32) -> Option<Vec<u8>> {
+    let (head, rest) = value.split_first_chunk::<4>()?;
+    let head = u32::from_le_bytes(*head);
+    if head & VERSION_MASK != VERSION_3 || value.len() != LENGTH_3 {
+        return None;
+    }
+    let (sets, owner) = rest.split_last_chunk::<4>()?;
+    let owner = u32::from_le_bytes(*owner).checked_sub(root)?;
+    Some(match owner {
+        0 => [&(head & !VERSION_MASK | VERSION_2).to_le_bytes()[..], sets].concat(),
+        _ => [&head.to_le_bytes()[..], sets, &owner.to_le_bytes()].concat(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +68,11 @@ mod tests {
         for bad in [&b""[..], b"\0\0\0", &two[..19], &value(VERSION_2, Some(1)), &value(VERSION_3, None)] {
             assert_eq!(of_namespace(bad, 1), None);
         }
+        let shifted = of_namespace(&two, 100_000).unwrap();
+        assert_eq!(of_image(&shifted, 100_000), Some(two.clone()));
+        assert_eq!(of_image(&value(VERSION_3, Some(1007)), 1000), Some(value(VERSION_3, Some(7))));
+        assert_eq!(of_image(&two, 1000), None, "it counts on the host's root");
+        assert_eq!(of_image(&shifted, 100_001), None);
         let one = b"\x01\0\0\x01\x00\x20\x00\x00\x00\x00\x00\x00";
         assert_eq!(of_namespace(one, 1), Some(one.to_vec()));
     }

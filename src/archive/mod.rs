@@ -3,13 +3,15 @@
 //!
 //! [`apply`] is one forward pass over a stream: decompress, hash, parse, write the tree, write tar-split. Of a layer
 //! that is not small these run side by side, in threads that end with the call; `source` is read by the caller's own.
-//! [`rebuild`] gives the exact tar back from the tree and the tar-split stream. Every path is resolved from the
+//! [`rebuild`] gives the exact tar back from the tree and the tar-split stream, [`diff`](diff()) makes a new one of what a
+//! tree changes of another. Every path is resolved from the
 //! layer's directory descriptor without following a symbolic link out of it.
 //!
 //! ```text
 //! source ─► stream ── compression ─► pipe ─► entry (header, pax, sparse) ─► pass ─┬─► unpack (tree, attributes, acl, remove)
 //!           digests                 threads  tar reader                  whiteout └─► tar_split (crc)
 //! rebuild, verify ◄─ tar_split lines, files (tree), content
+//! diff, changes ◄─ tree, and the layers below it
 //! ```
 //!
 //! What is decided here, where formats and other programs leave room:
@@ -42,6 +44,7 @@ mod capability;
 mod compression;
 mod content;
 mod crc;
+mod diff;
 mod entry;
 mod files;
 #[doc(hidden)]
@@ -66,6 +69,8 @@ use std::os::fd::BorrowedFd;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::units::Bytes;
+
+pub use diff::{Change, ChangeKind, DiffBase, Diffed, changes, diff, diff_size};
 
 /// What a whiteout in the archive (`.wh.<name>`, `.wh..wh..opq`) becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -52,7 +52,9 @@ pub(super) fn clean(name: &[u8], path: &mut Vec<u8>) -> Result<(), &'static str>
                 if component.contains(&0) {
                     return Err("the name has a NUL");
                 }
-                if component.len() > COMPONENT_MAX {
+                // A whiteout of the longest name there can be is longer than any name.
+                let hidden = component.strip_prefix(PREFIX).unwrap_or(component);
+                if hidden.len() > COMPONENT_MAX {
                     return Err("a component of the name is longer than 255 bytes");
                 }
                 if !path.is_empty() {
@@ -130,6 +132,8 @@ mod tests {
         assert!(clean(b"a\0b", &mut path).is_err());
         assert!(clean(&[b'a'; 256], &mut path).is_err());
         assert!(clean(&[b'a'; 255], &mut path).is_ok());
+        assert!(clean(&[b".wh.".as_slice(), &[b'a'; 255]].concat(), &mut path).is_ok());
+        assert!(clean(&[b".wh.".as_slice(), &[b'a'; 256]].concat(), &mut path).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use crate::archive::{Applied, Compression, Limits, OwnerShift, Verdict};
+pub use crate::archive::{Applied, Change, ChangeKind, Compression, Diffed, Limits, OwnerShift, Verdict};
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -232,6 +232,31 @@ pub trait GraphDriver: Send + Sync {
 
     /// The exact tar of a layer made by `apply`: see [`crate::archive::rebuild`].
     fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)>;
+
+    /// Writes a new layer archive of what a layer changes of `parent`; `None`: of nothing. See [`crate::archive::diff`].
+    /// Unknown: `NotFound`; it changes meanwhile: `InUse`. A driver that cannot: `Unsupported`.
+    fn diff(&self, id: &LayerId, parent: Option<&LayerId>, out: &mut dyn Write) -> Result<Diffed> {
+        let _ = (parent, out);
+        Err(self.cannot_compare(id))
+    }
+
+    /// The paths that a layer changes of `parent`, in the order of the archive.
+    fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>> {
+        let _ = parent;
+        Err(self.cannot_compare(id))
+    }
+
+    /// Sum of the sizes of the files that [`GraphDriver::diff`] would write.
+    fn diff_size(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Bytes> {
+        let _ = parent;
+        Err(self.cannot_compare(id))
+    }
+
+    /// What a driver says that does not compare layers.
+    fn cannot_compare(&self, id: &LayerId) -> Error {
+        let message = format!("driver {} cannot compare layer {id} with another", self.name());
+        Error::new(ErrorKind::Unsupported, message)
+    }
 
     /// Compares a layer with its tar-split stream: see [`crate::archive::verify`].
     fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict>;

@@ -15,18 +15,18 @@
 //! each layer belong to its root.
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::archive::{self, ApplyOptions, Whiteouts};
+use crate::archive::{self, ApplyOptions, DiffBase, Whiteouts};
 use crate::digest::Digest;
 use crate::driver::home::{Home, Parked, Staged};
 use crate::driver::{
-    Applied, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer, OwnerShift,
-    Prepared, Removed, Verdict, options,
+    Applied, Change, Diffed, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer,
+    OwnerShift, Prepared, Removed, Verdict, options,
 };
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -181,6 +181,26 @@ impl GraphDriver for Vfs {
         archive::rebuild(tar_split, layer.as_fd(), out).during(|| format!("export layer {id}"))
     }
 
+    fn diff(&self, id: &LayerId, parent: Option<&LayerId>, out: &mut dyn Write) -> Result<Diffed> {
+        let store = self.store()?;
+        store.compare(id, parent, |tree, base| archive::diff(tree, base, store.owner_shift, out))
+    }
+
+    fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>> {
+        self.store()?.compare(id, parent, |tree, base| {
+            let mut changes = Vec::new();
+            archive::changes(tree, base, &mut |change| {
+                changes.push(change);
+                Ok(())
+            })?;
+            Ok(changes)
+        })
+    }
+
+    fn diff_size(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Bytes> {
+        self.store()?.compare(id, parent, archive::diff_size)
+    }
+
     fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict> {
         let layer = self.store()?.layer(id)?;
         archive::verify(tar_split, layer.as_fd()).during(|| format!("verify layer {id}"))
@@ -317,6 +337,18 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    fn compare<T>(
+        &self,
+        id: &LayerId,
+        parent: Option<&LayerId>,
+        compare: impl FnOnce(BorrowedFd<'_>, &DiffBase<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let tree = self.layer(id)?;
+        let parent = parent.map(|parent| self.layer(parent)).transpose()?;
+        let base = DiffBase::Tree(parent.as_ref().map(Dir::as_fd));
+        compare(tree.as_fd(), &base).during(|| format!("compare layer {id}"))
     }
 
     /// Gives a directory to the owner of the user namespace, if there is one.

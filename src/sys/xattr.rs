@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
-    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, lgetxattr, llistxattr, lsetxattr,
+    XattrFlags, fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, lgetxattr, listxattr, llistxattr,
+    lsetxattr,
 };
 use rustix::io::Errno;
 
@@ -59,6 +60,19 @@ pub fn get_at(dir: BorrowedFd<'_>, name: &OsStr, attribute: &OsStr) -> Result<Op
 pub fn list_at(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<OsString>> {
     let path = proc_path(dir, Some(component(name)?));
     read_names(|buffer| llistxattr(&path, buffer)).during(|| format!("list attributes of {name:?}"))
+}
+
+/// An attribute of what a descriptor only names (`O_PATH`), a symbolic link itself included; `None` when it has none
+/// of that name.
+pub(crate) fn get_named(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Vec<u8>>> {
+    let path = proc_path(fd, None);
+    read_value(|buffer| getxattr(&path, name, buffer)).during(|| format!("read attribute {name:?}"))
+}
+
+/// Names of all attributes of what a descriptor only names (`O_PATH`).
+pub(crate) fn list_named(fd: BorrowedFd<'_>) -> Result<Vec<OsString>> {
+    let path = proc_path(fd, None);
+    read_names(|buffer| listxattr(&path, buffer)).during(|| "list attributes")
 }
 
 /// Reads with a buffer that nearly always is large enough, then with one of the kernel's limit for values and lists.

@@ -31,6 +31,7 @@
 //! Source: the layout is read off stores written by iSulad (`tests/golden`).
 
 mod create;
+mod diff;
 mod examine;
 mod layout;
 mod mount;
@@ -53,8 +54,8 @@ use crate::digest::Digest;
 use crate::driver::home::Home;
 use crate::driver::options::OverlayOptions;
 use crate::driver::{
-    Applied, Defect, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions,
-    NewLayer, OwnerShift, Prepared, Removed, SharedLayers, Verdict,
+    Applied, Change, Defect, Diffed, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata,
+    MountOptions, NewLayer, OwnerShift, Prepared, Removed, SharedLayers, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -210,6 +211,26 @@ impl GraphDriver for Overlay2 {
     fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
         archive::rebuild(tar_split, self.overlay()?.diff(id)?.as_fd(), out)
             .map_err(|error| error.context(format!("export layer {id}")))
+    }
+
+    fn diff(&self, id: &LayerId, parent: Option<&LayerId>, out: &mut dyn Write) -> Result<Diffed> {
+        let overlay = self.overlay()?;
+        overlay.compare(id, parent, |tree, base| archive::diff(tree, base, overlay.owner_shift, out))
+    }
+
+    fn changes(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Vec<Change>> {
+        self.overlay()?.compare(id, parent, |tree, base| {
+            let mut changes = Vec::new();
+            archive::changes(tree, base, &mut |change| {
+                changes.push(change);
+                Ok(())
+            })?;
+            Ok(changes)
+        })
+    }
+
+    fn diff_size(&self, id: &LayerId, parent: Option<&LayerId>) -> Result<Bytes> {
+        self.overlay()?.compare(id, parent, archive::diff_size)
     }
 
     fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict> {

@@ -44,7 +44,7 @@ impl Overlay {
 
     /// What to mount: a container's layer is the upper directory; an image layer lies read-only on what is below it,
     /// so that looking into it leaves nothing on it.
-    fn overlay_of(
+    pub(super) fn overlay_of(
         &self,
         id: &LayerId,
         layer: &Dir,

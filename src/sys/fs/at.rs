@@ -82,11 +82,11 @@ pub(crate) fn proc_path(fd: BorrowedFd<'_>, name: Option<&OsStr>) -> std::path::
 
 /// Which inode a descriptor stands for, and in which mount it was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Device number of the file system.
-    pub(super) device: u64,
+    pub(crate) device: u64,
     /// Inode number.
-    pub(super) inode: u64,
+    pub(crate) inode: u64,
     /// Mount, where the kernel tells (Linux 5.8).
     mount: Option<u64>,
 }
@@ -167,7 +167,7 @@ pub(super) fn kind_of(file_type: FileType) -> FileKind {
 
 /// Entries of a directory but `.` and `..`, one call of `each` for every one, without holding them all.
 /// An entry that vanishes meanwhile is left out.
-pub(super) fn for_each_entry(
+pub(crate) fn for_each_entry(
     dir: BorrowedFd<'_>,
     mut each: impl FnMut(&OsStr, FileType) -> Result<()>,
 ) -> Result<()> {

@@ -15,7 +15,7 @@ mod copy;
 mod magic;
 mod remove;
 mod usage;
-mod walk;
+pub(crate) mod walk;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -24,7 +24,7 @@ const SHOWN_COMPONENTS: usize = 8;
 
 /// What [`Cursor::down`] met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The cursor is in the directory now.
     Entered,
     /// There is no such entry (any more).
@@ -35,7 +35,7 @@ pub(super) enum Step {
 
 /// Whether the walk may enter other mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mounts {
+pub(crate) enum Mounts {
     /// They belong to the tree.
     Cross,
     /// They are an error, `InUse`.
@@ -50,7 +50,7 @@ struct Level {
 }
 
 /// See the module.
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     base: PathBuf,
     fd: OwnedFd,
     identity: Identity,
@@ -60,29 +60,37 @@ pub(super) struct Cursor {
 
 impl Cursor {
     /// Starts in `dir`.
-    pub(super) fn at(dir: &Dir, mounts: Mounts) -> Result<Cursor> {
+    pub(crate) fn at(dir: &Dir, mounts: Mounts) -> Result<Cursor> {
         let fd = dir.fd.try_clone().during(|| format!("open {}", dir.path.display()))?;
         let identity = Identity::of(fd.as_fd()).during(|| format!("look at {}", dir.path.display()))?;
         Ok(Cursor { base: dir.path.clone(), fd, identity, levels: Vec::new(), mounts })
     }
 
+    /// The same from a descriptor; `base` is for messages.
+    pub(crate) fn at_fd(fd: BorrowedFd<'_>, base: &Path, mounts: Mounts) -> Result<Cursor> {
+        let fd = at::open_at(fd, ".".as_ref(), DIRECTORY, Mode::empty())
+            .during(|| format!("open {}", base.display()))?;
+        let identity = Identity::of(fd.as_fd()).during(|| format!("look at {}", base.display()))?;
+        Ok(Cursor { base: base.to_owned(), fd, identity, levels: Vec::new(), mounts })
+    }
+
     /// The directory it is in.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// Which directory it is in.
-    pub(super) fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 
     /// How far it is below the start.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.levels.len()
     }
 
     /// Enters a directory. When it may not be read, its owner's rights are restored first (`force`).
-    pub(super) fn down(&mut self, name: &OsStr, force: bool) -> Result<Step> {
+    pub(crate) fn down(&mut self, name: &OsStr, force: bool) -> Result<Step> {
         let opened = match open_dir_at(self.fd(), name) {
             Err(Errno::ACCESS) if force => {
                 at::chmod_at(self.fd(), name, 0o700).and_then(|()| open_dir_at(self.fd(), name))
@@ -112,7 +120,7 @@ impl Cursor {
     }
 
     /// Goes up again; the name of the directory that was left. `None` at the start.
-    pub(super) fn up(&mut self) -> Result<Option<OsString>> {
+    pub(crate) fn up(&mut self) -> Result<Option<OsString>> {
         let Some(level) = self.levels.pop() else { return Ok(None) };
         let fd = match level.fd {
             Some(fd) => fd,
@@ -133,12 +141,12 @@ impl Cursor {
     }
 
     /// Names of the directories between the start and here.
-    pub(super) fn names(&self) -> impl Iterator<Item = &OsStr> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.levels.iter().map(|level| level.entered.as_os_str())
     }
 
     /// A path for messages; the middle of a very long one is left out.
-    pub(super) fn show(&self, name: &OsStr) -> String {
+    pub(crate) fn show(&self, name: &OsStr) -> String {
         let mut path = self.base.clone();
         let hidden = self.levels.len().saturating_sub(SHOWN_COMPONENTS);
         if hidden > 0 {

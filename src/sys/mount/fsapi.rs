@@ -27,6 +27,22 @@ const MESSAGE_MAX: usize = 8192;
 /// `Unsupported` when this kernel cannot do it this way, whatever the reason; nothing is mounted then.
 pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> Result<()> {
     let target = name_below(overlay.home.as_fd(), target).during(|| "open the mount point")?;
+    let mounted = detached(overlay, options)?;
+    let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mounted, c"", &target, c"", by_descriptor).during(|| "attach the overlay")?;
+    // The mount point is covered now; the descriptor of the mount itself is what propagation is set on.
+    for flags in &options.propagation {
+        let path = proc_path(mounted.as_fd(), None);
+        if let Err(error) = rustix::mount::mount_change(path, *flags) {
+            let path = overlay.home.path();
+            log::warn!("set propagation of an overlay below {}: {error}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// An overlay that is attached nowhere; it goes with its descriptor. `Unsupported` as for [`mount`].
+pub(super) fn detached(overlay: &Overlay<'_>, options: &Options) -> Result<OwnedFd> {
     if !takes_lowers_one_by_one()? {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -57,18 +73,7 @@ pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> 
     let created = fsconfig_create(context.fd.as_fd());
     context.explain(created, || "create the overlay".to_owned())?;
     let mounted = fsmount(context.fd.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, options.attributes);
-    let mounted = context.explain(mounted, || "make a mount of the overlay".to_owned())?;
-    let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&mounted, c"", &target, c"", by_descriptor).during(|| "attach the overlay")?;
-    // The mount point is covered now; the descriptor of the mount itself is what propagation is set on.
-    for flags in &options.propagation {
-        let path = proc_path(mounted.as_fd(), None);
-        if let Err(error) = rustix::mount::mount_change(path, *flags) {
-            let path = overlay.home.path();
-            log::warn!("set propagation of an overlay below {}: {error}", path.display());
-        }
-    }
-    Ok(())
+    context.explain(mounted, || "make a mount of the overlay".to_owned())
 }
 
 /// Whether this kernel takes lower directories one by one (Linux 6.7), found out with a context that is thrown away.

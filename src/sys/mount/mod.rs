@@ -20,7 +20,7 @@ mod fsapi;
 mod legacy;
 mod options;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -82,6 +82,15 @@ pub fn mount_overlay(overlay: &Overlay<'_>, target: &Path, method: MountMethod) 
         },
     };
     mounted.map_err(|error| error.context(doing()))
+}
+
+/// What an overlay shows, without mounting it anywhere: its root, which goes with its last descriptor. `Unsupported` on a
+/// kernel that does not take lowers one by one.
+pub fn view_overlay(overlay: &Overlay<'_>) -> Result<OwnedFd> {
+    let doing = || format!("make an overlay of layers in {}", overlay.home.path().display());
+    check(overlay, Path::new("root")).map_err(|error| error.context(doing()))?;
+    let options = options::parse(&overlay.options).map_err(|error| error.context(doing()))?;
+    fsapi::detached(overlay, &options).map_err(|error| error.context(doing()))
 }
 
 fn check(overlay: &Overlay<'_>, target: &Path) -> Result<()> {
