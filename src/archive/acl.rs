@@ -173,7 +173,7 @@ mod tests {
         let list = encode(&[(USER_OBJ, 6, NO_ID), (USER, 4, 5), (GROUP, 5, 33), (OTHER, 0, NO_ID)]);
         let expected = encode(&[(USER_OBJ, 6, NO_ID), (USER, 4, 1005), (GROUP, 5, 2033), (OTHER, 0, NO_ID)]);
         let shift = OwnerShift { uid: 1000, gid: 2000 };
-        assert_eq!(shifted(&list, shift), Some(expected));
+        assert_eq!(shifted(&list, shift), Some(expected.clone()));
         assert_eq!(unshifted(&expected, shift), Some(list.clone()));
         assert_eq!(unshifted(&list, shift), None, "nobody outside of the namespace can be named in it");
         assert_eq!(shifted(&list, OwnerShift { uid: u32::MAX, gid: 0 }), None);
