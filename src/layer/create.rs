@@ -128,16 +128,16 @@ impl LayerStore {
             Claim::New(reservation) if self.shares(layer) => {
                 reservation.await_parent().during(doing)?;
                 if let Some(entry) = self.take_over_shared(id, layer).during(doing)? {
-                    reservation.publish(entry, 1);
+                    self.publish(reservation, entry, 1);
                     return Ok(Created::Existing(id.clone()));
                 }
                 let entry = self.build_shared(id, layer, content).during(doing)?;
-                reservation.publish(entry, 1);
+                self.publish(reservation, entry, 1);
                 Ok(Created::New(id.clone()))
             }
             Claim::New(reservation) => {
                 let entry = self.build(id, layer, content, &reservation).during(doing)?;
-                reservation.publish(entry, 1);
+                self.publish(reservation, entry, 1);
                 Ok(Created::New(id.clone()))
             }
         }
@@ -231,6 +231,7 @@ impl LayerStore {
         }
         let put = self.disk.quarantine_record(id.as_str(), "left over when the layer was made again")?;
         log::warn!("layer {id}: a left-over record was put aside as {}", put.path.display());
+        self.keep_below(id);
         Ok(())
     }
 

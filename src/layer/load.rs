@@ -55,6 +55,8 @@ pub(super) struct Loaded {
     pub(super) doubtful: Vec<Doubt>,
     /// What is only reported.
     pub(super) problems: Vec<Problem>,
+    /// All layers that have a record directory, listed or not.
+    pub(super) recorded: Vec<LayerId>,
 }
 
 /// A record directory that contradicts itself.
@@ -103,6 +105,7 @@ pub(super) fn load(disk: &Disk, driver: &dyn GraphDriver) -> Result<Loaded> {
     judge_incomplete(incomplete, &complete, &mut loaded);
     let data = judge_data(driver, &ids, &mut complete, &mut loaded)?;
     judge_blank(&data, &mut loaded);
+    loaded.recorded = ids;
     complete.sort_by(|a, b| (&a.record.created, &a.id).cmp(&(&b.record.created, &b.id)));
     list(complete, &mut loaded);
     Ok(loaded)

@@ -54,7 +54,7 @@ pub(super) fn open(
             return Err(error.context(doing));
         }
     };
-    let Loaded { entries, unfinished, doubtful, problems, .. } = loaded;
+    let Loaded { entries, unfinished, doubtful, problems, recorded, .. } = loaded;
     let mut store = LayerStore {
         driver,
         disk,
@@ -70,7 +70,7 @@ pub(super) fn open(
     };
     // From here on a failure drops the store, which releases driver and lock.
     let mut found = store.settle(unfinished, doubtful);
-    store.keep_what_may_be_needed();
+    store.keep_what_may_be_needed(recorded);
     found.extend(store.restore_mounts().during(|| doing)?);
     store.problems.extend(found);
     for problem in &store.problems {
@@ -146,21 +146,20 @@ impl LayerStore {
         problems
     }
 
-    /// A layer whose record was put aside is mended by bringing the record back, so what its data stand on has to stay.
-    fn keep_what_may_be_needed(&self) {
+    /// Nothing is deleted that stands below a layer which lies in quarantine, or which has a record but cannot be listed.
+    /// (Data without a record are mostly what interrupted creations of the reference left.)
+    fn keep_what_may_be_needed(&self, recorded: Vec<LayerId>) {
+        if self.disk.is_read_only() {
+            return;
+        }
         let aside = self.disk.quarantined().unwrap_or_else(|error| {
             log::warn!("{}", error.report());
             Vec::new()
         });
-        for id in aside.iter().filter_map(|entry| LayerId::new(&entry.name).ok()) {
-            if self.registry.by_id(&id).is_some() {
-                continue; // made again since, and counted like any other
-            }
-            match self.driver.lowers(&id) {
-                Ok(lowers) => lowers.into_iter().for_each(|lower| self.registry.keep(lower)),
-                Err(error) => log::warn!("layer {id}, which was put aside: {}", error.report()),
-            }
-        }
+        let mut known: HashSet<LayerId> =
+            recorded.into_iter().filter(|id| self.registry.by_id(id).is_none()).collect();
+        known.extend(aside.iter().filter_map(|entry| LayerId::new(&entry.name).ok()));
+        self.keep_below_all(known, &aside);
     }
 
     /// Brings mount counts in line with the kernel: a container's layer that was mounted is mounted again, with count 1

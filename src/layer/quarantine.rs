@@ -4,6 +4,9 @@
 //! The record goes first and comes back last, so that a layer is never listed without its content: a crash in between
 //! leaves content that no record names, and the next restoration finds it in place.
 
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Quarantined;
@@ -21,7 +24,7 @@ impl LayerStore {
         self.require_writable()?;
         let _activity = self.registry.enter()?;
         let doing = || format!("put layer {id_or_name} aside");
-        let removal = self.registry.begin_removal(id_or_name).during(doing)?;
+        let removal = self.registry.begin_putting_aside(id_or_name).during(doing)?;
         let removal = removal.ok_or_else(|| self.unknown(id_or_name))?;
         let entry = removal.entry().clone();
         self.refuse_shared(entry.id()).during(doing)?;
@@ -31,7 +34,7 @@ impl LayerStore {
         self.disk.try_forget_mount(entry.id());
         mount.lifecycle.gone = true;
         drop(mount);
-        removal.finish();
+        removal.put_aside();
         log::warn!("layer {}: put aside: {reason}", entry.id());
         Ok(put)
     }
@@ -56,6 +59,48 @@ impl LayerStore {
         self.take_back(id).during(|| format!("restore layer {id} from quarantine"))
     }
 
+    /// Lists a layer that was made, or brought back.
+    pub(super) fn publish(&self, reservation: Reservation<'_>, entry: Entry, holds: i32) {
+        let id = entry.id().clone();
+        reservation.publish(entry, holds);
+        // What lay in its place is its own now; what lies in quarantine goes on counting as soon as it is deleted.
+        if self.registry.is_aside(&id) {
+            self.keep_below(&id);
+        }
+    }
+
+    /// What lies in quarantine, or in its place without being listed, is mended by bringing it back, so what it stands on
+    /// has to stay.
+    pub(super) fn keep_below(&self, id: &LayerId) {
+        let aside = self.disk.quarantined().unwrap_or_else(|error| {
+            log::warn!("{}", error.report());
+            Vec::new()
+        });
+        self.keep_below_all(std::iter::once(id.clone()).collect(), &aside);
+    }
+
+    /// The same for several layers; `aside` is what lies in quarantine.
+    pub(super) fn keep_below_all(&self, ids: HashSet<LayerId>, aside: &[Quarantined]) {
+        let mut lowers: HashMap<LayerId, HashSet<LayerId>> =
+            ids.into_iter().map(|id| (id, HashSet::new())).collect();
+        for put in aside {
+            if let Some(lowers) = lowers.get_mut(put.name.as_str()) {
+                lowers.extend(recorded_parent(&put.path));
+            }
+        }
+        for (id, mut lowers) in lowers {
+            if self.registry.by_id(&id).is_none() {
+                lowers.extend(recorded_parent(&self.disk.layers().path().join(&id)));
+                match self.driver.lowers(&id) {
+                    Ok(found) => lowers.extend(found),
+                    Err(error) => log::warn!("layer {id}, which is not listed: {}", error.report()),
+                }
+            }
+            lowers.remove(&id);
+            self.registry.set_aside(&id, lowers);
+        }
+    }
+
     fn take_back(&self, id: &LayerId) -> Result<()> {
         let put = newest(self.disk.quarantined()?, id)
             .ok_or_else(|| Error::not_found("there is no record of it in quarantine"))?;
@@ -75,7 +120,7 @@ impl LayerStore {
         if !entry.is_image() {
             entry.lock_mount().set_count(0);
         }
-        reservation.publish(entry, 0);
+        self.publish(reservation, entry, 0);
         Ok(())
     }
 
@@ -107,7 +152,7 @@ impl LayerStore {
         if !entry.is_image() {
             entry.lock_mount().set_count(0);
         }
-        reservation.publish(entry, 0);
+        self.publish(reservation, entry, 0);
         Ok(())
     }
 
@@ -137,7 +182,7 @@ impl LayerStore {
         }
         let entry = Entry::new(id.clone(), parent, names, record, self.registry.next_sequence());
         entry.lock_mount().set_count(0);
-        reservation.publish(entry, 0);
+        self.publish(reservation, entry, 0);
         Ok(())
     }
 
@@ -161,6 +206,9 @@ impl LayerStore {
         if self.disk.quarantined().during(doing)?.iter().any(|record| record.path == entry.path) {
             let purged = self.disk.state().and_then(|state| state.purge(entry)).during(doing)?;
             purged.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record)));
+            if let Ok(id) = LayerId::new(&entry.name) {
+                self.keep_below(&id);
+            }
             return Ok(());
         }
         let purged = self.driver.purge(entry).during(doing)?;
@@ -210,6 +258,12 @@ impl LayerStore {
         let is_free = |name: &&String| self.registry.find(name).is_none();
         record.names.iter().filter(is_free).cloned().collect()
     }
+}
+
+/// What a record that may be damaged says of its layer's parent.
+fn recorded_parent(dir: &Path) -> Option<LayerId> {
+    let record = Dir::open(dir).and_then(|dir| Disk::read_record(&dir)).ok()?;
+    LayerId::new(&record.parent?).ok()
 }
 
 fn newest(entries: Vec<Quarantined>, id: &LayerId) -> Option<Quarantined> {

@@ -48,6 +48,11 @@ struct Ledger {
     children: HashMap<LayerId, usize>,
     /// Layers that were made past the store, and what they stand on: each counts in `children`.
     beside: HashMap<LayerId, LayerId>,
+    /// Layers of which something lies in quarantine, or that are there but not listed, and what they stand on. They may
+    /// come back, so each that is not listed counts in `kept`.
+    aside: HashMap<LayerId, HashSet<LayerId>>,
+    /// For how many of those a layer is kept.
+    kept: HashMap<LayerId, usize>,
 }
 
 /// What a create is to do.
@@ -140,10 +145,27 @@ impl Registry {
         listed(self.index.read().by_uncompressed.get(digest))
     }
 
-    /// Counts something that is not listed, but stands on a layer and may come back, as one more child. Lasts until the
-    /// store is opened again.
-    pub(super) fn keep(&self, id: LayerId) {
-        *self.ledger.lock().children.entry(id).or_insert(0) += 1;
+    /// Says what a layer stands on that is not listed, or of which something lies in quarantine: as long as it is not
+    /// listed, those are kept for it. Nothing: it is forgotten.
+    pub(super) fn set_aside(&self, id: &LayerId, lowers: HashSet<LayerId>) {
+        let mut ledger = self.ledger.lock();
+        let counts = !self.index.read().by_id.contains_key(id);
+        if counts {
+            ledger.let_go(id);
+        }
+        if lowers.is_empty() {
+            ledger.aside.remove(id);
+        } else {
+            ledger.aside.insert(id.clone(), lowers);
+        }
+        if counts {
+            ledger.keep(id);
+        }
+    }
+
+    /// Whether layers are, or will be, kept for this one.
+    pub(super) fn is_aside(&self, id: &LayerId) -> bool {
+        self.ledger.lock().aside.contains_key(id)
     }
 
     /// A layer and all that stand on it, directly or not, in order of creation.
@@ -171,7 +193,8 @@ impl Registry {
     }
 
     pub(super) fn has_children(&self, id: &LayerId) -> bool {
-        self.ledger.lock().children.contains_key(id)
+        let ledger = self.ledger.lock();
+        ledger.children.contains_key(id) || ledger.kept.contains_key(id)
     }
 
     /// `NotReady` once the store is closed.
@@ -281,6 +304,7 @@ impl Registry {
             }
             *ledger.children.entry(parent.clone()).or_insert(0) += 1;
         }
+        ledger.let_go(entry.id());
         self.index.write().insert(Arc::new(entry));
         Ok(true)
     }
@@ -299,9 +323,14 @@ impl Registry {
     }
 
     /// Asks for the right to delete a layer; waits while it is being created or deleted. Unknown: `None`; other layers
-    /// stand on it: `InUse`.
+    /// stand on it, or did before they were put aside: `InUse`.
     pub(super) fn begin_removal(&self, id_or_name: &str) -> Result<Option<Removal<'_>>> {
         self.begin_removal_if(id_or_name, |_| Ok(()))
+    }
+
+    /// The same for a layer that is to be put aside: what was put aside before it can be taken back after it.
+    pub(super) fn begin_putting_aside(&self, id_or_name: &str) -> Result<Option<Removal<'_>>> {
+        self.begin(id_or_name, |_, _| Ok(()))
     }
 
     /// The same if `allowed` says so; no hold is added between its answer and the removal.
@@ -309,6 +338,22 @@ impl Registry {
         &self,
         id_or_name: &str,
         allowed: impl Fn(&Entry) -> Result<()>,
+    ) -> Result<Option<Removal<'_>>> {
+        self.begin(id_or_name, |ledger, entry| {
+            if let Some(count) = ledger.kept.get(entry.id()) {
+                let id = entry.id();
+                let message =
+                    format!("layer {id}: {count} layers that are put aside or not listed stand on it");
+                return Err(Error::new(ErrorKind::InUse, message));
+            }
+            allowed(entry)
+        })
+    }
+
+    fn begin(
+        &self,
+        id_or_name: &str,
+        allowed: impl Fn(&Ledger, &Entry) -> Result<()>,
     ) -> Result<Option<Removal<'_>>> {
         let mut ledger = self.ledger.lock();
         loop {
@@ -324,7 +369,7 @@ impl Registry {
                         let message = format!("layer {} is being healed", entry.id());
                         return Err(Error::new(ErrorKind::InUse, message));
                     }
-                    allowed(&entry)?;
+                    allowed(&ledger, &entry)?;
                     ledger.busy.insert(entry.id().clone(), thread::current().id());
                     return Ok(Some(Removal { registry: self, entry }));
                 }
@@ -423,12 +468,29 @@ impl Ledger {
     }
 
     fn drop_child(&mut self, parent: Option<&LayerId>) {
-        let Some(parent) = parent else { return };
-        if let Some(count) = self.children.get_mut(parent) {
-            *count -= 1;
-            if *count == 0 {
-                self.children.remove(parent);
-            }
+        parent.into_iter().for_each(|parent| count_down(&mut self.children, parent));
+    }
+
+    /// A layer is not listed any more: what it stands on is kept if it lies in quarantine.
+    fn keep(&mut self, id: &LayerId) {
+        for lower in self.aside.get(id).into_iter().flatten() {
+            *self.kept.entry(lower.clone()).or_insert(0) += 1;
+        }
+    }
+
+    /// A layer is about to be listed, or nothing of it lies in quarantine any more.
+    fn let_go(&mut self, id: &LayerId) {
+        for lower in self.aside.get(id).into_iter().flatten() {
+            count_down(&mut self.kept, lower);
+        }
+    }
+}
+
+fn count_down(counts: &mut HashMap<LayerId, usize>, id: &LayerId) {
+    if let Some(count) = counts.get_mut(id) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(id);
         }
     }
 }
@@ -462,7 +524,8 @@ impl Reservation<'_> {
     /// The layer is on disk; from now on it is listed, with this many hold references.
     pub(super) fn publish(mut self, entry: Entry, holds: i32) {
         entry.add_holds(holds);
-        let ledger = self.registry.ledger.lock();
+        let mut ledger = self.registry.ledger.lock();
+        ledger.let_go(entry.id());
         self.registry.index.write().insert(Arc::new(entry));
         self.published = true;
         drop(ledger);
@@ -495,8 +558,19 @@ impl Removal<'_> {
         let mut ledger = self.registry.ledger.lock();
         self.registry.index.write().remove(&self.entry);
         ledger.drop_child(self.entry.parent());
+        ledger.keep(self.entry.id());
         drop(ledger);
         // The rest is released by `drop`.
+    }
+
+    /// The layer was put aside; it is no longer listed, but what it stands on is kept for it.
+    pub(super) fn put_aside(self) {
+        let mut ledger = self.registry.ledger.lock();
+        if let Some(parent) = self.entry.parent() {
+            ledger.aside.entry(self.entry.id().clone()).or_default().insert(parent.clone());
+        }
+        drop(ledger);
+        self.finish();
     }
 }
 
@@ -525,6 +599,8 @@ impl Beside<'_> {
         let mut ledger = self.registry.ledger.lock();
         let parent = ledger.beside.remove(&self.id);
         ledger.drop_child(parent.as_ref());
+        ledger.let_go(&self.id);
+        ledger.aside.remove(&self.id);
     }
 }
 
