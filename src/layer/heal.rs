@@ -121,7 +121,7 @@ impl LayerStore {
         let held: Vec<_> = stack.iter().map(|above| above.lock_mount()).collect();
         for above in &stack {
             let counted = above.id() == id && above.mount_count() > 0;
-            if counted || self.driver.is_mounted(above.id()).unwrap_or(counted) {
+            if counted || self.driver.is_mounted(above.id())? {
                 return Err(in_the_way(id, above, reason));
             }
         }
