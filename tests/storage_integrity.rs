@@ -16,9 +16,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::TestRoot;
+use common::{TestRoot, need_root};
 use isula_storage::id::LayerId;
-use isula_storage::storage::Storage;
+use isula_storage::storage::{Storage, StorageOptions};
 use storages::*;
 
 /// Two images that share their base, each with a container.
@@ -144,6 +144,50 @@ fn nothing_is_moved_while_a_container_is_mounted() {
     drop(storage);
     // Not noted as checked: the next start finds it again.
     assert_eq!(images(&open_checking(place.path())), [two.id]);
+}
+
+/// A crash between a mount and its note, or a run root that was cleaned: the kernel knows better.
+#[test]
+fn nothing_is_moved_while_a_container_is_mounted_that_nobody_has_noted() {
+    if !need_root() {
+        return;
+    }
+    let place = TestRoot::in_memory("integrity");
+    let storage = Storage::open(options(place.path(), "overlay")).unwrap();
+    let one = add_image(&storage, &["a", "b"], &["one:1"]);
+    add_container(&storage, '1', "one:1");
+    storage.mount_container(&id('1')).unwrap();
+    drop(storage);
+    fs::remove_file(place.join(format!("run/overlay-layers/{}.json", id('1')))).unwrap();
+    fs::write(place.join(format!("root/overlay/{}/diff/b", one.top())), "changed").unwrap();
+    let checking = StorageOptions { integration_check: true, ..options(place.path(), "overlay") };
+    let storage = Storage::open(checking).unwrap();
+    assert_eq!(
+        (images(&storage), containers(&storage), aside(&storage)),
+        (vec![one.id], vec![id('1')], vec![])
+    );
+    let reported = problems(&storage);
+    assert!(reported.len() == 1 && reported[0].contains("is mounted"), "{reported:?}");
+    storage.unmount_container(&id('1'), true).unwrap();
+}
+
+#[test]
+fn what_an_interrupted_start_left_of_a_tree_is_put_aside_by_the_next() {
+    let place = TestRoot::in_memory("integrity");
+    let (one, two) = prepared(place.path());
+    fs::write(file(place.path(), one.top(), "b"), "changed").unwrap();
+    // As far as a start got before the power went.
+    let storage = open(place.path());
+    storage.containers().unwrap().quarantine(&id('1'), "x").unwrap();
+    storage.images().quarantine(&one.id, "x").unwrap();
+    drop(storage);
+    let storage = open_checking(place.path());
+    assert_eq!(layers(&storage), sorted([two.layers[0].as_str(), two.layers[1].as_str(), &id('2')]));
+    // So that it is made again, not taken as it is.
+    add_image(&storage, &["a", "b"], &["one:1"]);
+    drop(storage);
+    assert_eq!(problems(&open_checking(place.path())), [""; 0]);
+    assert_eq!(checked(place.path()), everything(&one, &two));
 }
 
 #[test]

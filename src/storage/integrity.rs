@@ -87,7 +87,8 @@ impl Checked {
 }
 
 impl Storage {
-    /// Checks every layer of every listed image that was not checked since the last boot.
+    /// Checks every image layer that was not checked since the last boot. Also those that no image uses: a start that was
+    /// interrupted while it put a tree aside has left such, and they would be taken for good when the image is made again.
     pub(super) fn check_integrity(&self) -> Result<()> {
         let mut checked = match Checked::read(&self.run_root) {
             Ok(checked) => checked,
@@ -97,24 +98,20 @@ impl Storage {
             }
         };
         let mut differing: Vec<(LayerId, String)> = Vec::new();
-        let mut asked = HashSet::new();
-        for image in self.images().list()? {
-            let Ok(chain) = self.chain(image.layer.as_deref().unwrap_or_default()) else { continue };
-            for layer in chain {
-                if checked.ids.contains(layer.id.as_str()) || !asked.insert(layer.id.clone()) {
-                    continue;
+        for layer in self.layers().list() {
+            if layer.uncompressed_digest.is_none() || checked.ids.contains(layer.id.as_str()) {
+                continue;
+            }
+            let subject = || format!("layer {}", layer.id);
+            match self.layers().check(layer.id.as_str()) {
+                Ok(Verdict::Valid) => {
+                    if let Err(error) = checked.add(&layer.id) {
+                        log::warn!("note that {} was checked: {}", subject(), error.report());
+                    }
                 }
-                let subject = || format!("layer {}", layer.id);
-                match self.layers().check(layer.id.as_str()) {
-                    Ok(Verdict::Valid) => {
-                        if let Err(error) = checked.add(&layer.id) {
-                            log::warn!("note that {} was checked: {}", subject(), error.report());
-                        }
-                    }
-                    Ok(Verdict::Differs(place)) => differing.push((layer.id, place)),
-                    Err(error) => {
-                        self.report(subject(), format!("it could not be checked: {}", error.report()), false);
-                    }
+                Ok(Verdict::Differs(place)) => differing.push((layer.id, place)),
+                Err(error) => {
+                    self.report(subject(), format!("it could not be checked: {}", error.report()), false);
                 }
             }
         }
@@ -135,8 +132,11 @@ impl Storage {
     /// moved.
     fn put_tree_aside(&self, bottom: &LayerId, reason: &str) -> Result<()> {
         let tree = self.tree(bottom);
-        if let Some(mounted) = tree.iter().find(|layer| layer.mount_count > 0) {
-            return Err(Error::new(ErrorKind::InUse, format!("layer {} is mounted", mounted.id)));
+        for layer in &tree {
+            // Mounts outlive a process; that a layer is mounted may have been noted no more.
+            if layer.mount_count > 0 || self.layers().driver().is_mounted(&layer.id)? {
+                return Err(Error::new(ErrorKind::InUse, format!("layer {} is mounted", layer.id)));
+            }
         }
         let ids: HashSet<&str> = tree.iter().map(|layer| layer.id.as_str()).collect();
         let on_bottom = |what: &str| format!("{what} {bottom} is not as it was made: {reason}");
