@@ -6,7 +6,8 @@
 //! other as two processes do. The text is for people only; who holds the lock is asked of the kernel.
 //!
 //! A child made by `fork` without `exec` shares the open file. Dropping the lock releases it explicitly, so such a
-//! child does not keep it; only when the owner is killed while the child lives on does the lock outlive it.
+//! child does not keep it; only when the owner is killed while the child lives on does the lock outlive it. What the
+//! child drops is the owner's still.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -35,6 +36,8 @@ const TEXT_LIMIT: usize = 32;
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
+    /// The process that took it.
+    owner: u32,
 }
 
 impl FileLock {
@@ -88,6 +91,9 @@ impl FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         // An empty file tells others not to blame a former owner.
         if let Err(error) = self.file.set_len(0) {
             log::debug!("empty lock file: {error}");
@@ -140,7 +146,7 @@ fn try_once(dir: &Dir, name: &str) -> Result<Attempt> {
             Ok(_) | Err(Errno::NOENT) => continue,
             Err(error) => return Err(error).during(|| "look at the lock file"),
         }
-        let lock = FileLock { file };
+        let lock = FileLock { file, owner: std::process::id() };
         match lock.write_owner() {
             Ok(()) => {}
             // The text is for people only, and somebody has to be able to open a store on a full disk to delete from it.

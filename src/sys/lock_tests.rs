@@ -158,3 +158,22 @@ fn what_is_not_a_regular_file_is_no_lock() {
     }
     assert!(!root.join("target").exists());
 }
+
+#[test]
+fn a_child_of_the_owner_cannot_give_up_its_lock() {
+    let (root, dir) = dir();
+    let held = FileLock::try_exclusive(&dir, "lock").unwrap();
+    // SAFETY: between fork and exit the child makes system calls only.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(held);
+        // SAFETY: ends the process without running anything of it.
+        unsafe { libc::_exit(0) }
+    }
+    let child = Pid::from_raw(child).unwrap();
+    rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).unwrap();
+    assert_eq!(std::fs::read_to_string(root.join("lock")).unwrap(), format!("{}\n", std::process::id()));
+    assert_eq!(FileLock::try_exclusive(&dir, "lock").unwrap_err().kind(), ErrorKind::InUse);
+    drop(held);
+    FileLock::try_exclusive(&dir, "lock").unwrap();
+}
