@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! What the targets for records, references and documents do with an input. Also replayed by `tests/fuzz_corpus.rs`.
+//! What the targets for records, references, documents and unpacking do with an input. Also replayed by `tests/fuzz_corpus.rs`.
 
+use std::fs::{self, File, Permissions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use isula_storage::archive::fuzzing;
 use isula_storage::digest::Digest;
 use isula_storage::id::{ImageId, LayerId};
 use isula_storage::record::image::ImageRecord;
@@ -101,4 +108,59 @@ pub(crate) fn documents(input: &[u8]) {
     }
     drop(docker_archive::parse_manifest(input));
     drop(oci_layout::check_layout(input));
+}
+
+/// Unpacks a layer below a directory of temporary files. Nothing beside the two targets changes.
+pub(crate) fn unpacking(input: &[u8]) {
+    for unpack in [fuzzing::unpacking, fuzzing::unpacking_signed] {
+        let place = Place::new();
+        let (alone, together) = (place.dir("alone"), place.dir("together"));
+        fs::write(place.0.join("canary"), "alive").expect("a file beside them");
+        unpack(input, alone.as_fd(), together.as_fd());
+        assert_eq!(fs::read(place.0.join("canary")).expect("the file beside them"), b"alive");
+        let mut names: Vec<_> = fs::read_dir(&place.0)
+            .expect("the directory")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["alone", "canary", "together"], "something was made outside");
+    }
+}
+
+/// A directory that goes away with its value.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("isula-storage-fuzz-{}-{number}", std::process::id()));
+        fs::create_dir(&path).expect("a directory for temporary files");
+        Place(path)
+    }
+
+    fn dir(&self, name: &str) -> File {
+        let path = self.0.join(name);
+        fs::create_dir(&path).expect("a directory");
+        File::open(path).expect("a directory")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if fs::remove_dir_all(&self.0).is_err() {
+            // Without privileges a directory that its owner may not write keeps what is in it.
+            open_up(&self.0);
+            fs::remove_dir_all(&self.0).expect("the directory can be removed");
+        }
+    }
+}
+
+fn open_up(dir: &Path) {
+    drop(fs::set_permissions(dir, Permissions::from_mode(0o700)));
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
 }

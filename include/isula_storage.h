@@ -212,7 +212,7 @@ struct storage_module_init_options {
      */
     char *driver_name;
     /**
-     * `key=value` options of the driver.
+     * `key=value` options of the driver, and limits of a layer: `layer.max_entries`, `layer.max_size`, `layer.max_ratio`.
      */
     char **driver_opts;
     /**

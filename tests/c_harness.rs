@@ -134,6 +134,18 @@ fn threads_do_not_disturb_each_other() {
 }
 
 #[test]
+fn streams_that_misbehave_leave_nothing_on_plain_copies() {
+    Program::new(&["hostile.c"]).check(&["/root", "/run", "vfs"]);
+}
+
+#[test]
+fn streams_that_misbehave_leave_nothing_on_overlay() {
+    if needs_root() {
+        Program::new(&["hostile.c"]).check(&["/root", "/run", "overlay"]);
+    }
+}
+
+#[test]
 fn cplusplus_programs_use_the_header() {
     Program::new(&["cplusplus.cpp"]).check(&["/root"]);
 }

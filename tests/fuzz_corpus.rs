@@ -21,6 +21,7 @@ fn target(name: &str) -> fn(&[u8]) {
         },
         "tar_split" => fuzzing::tar_split,
         "decompression" => fuzzing::decompression,
+        "unpacking" => bodies::unpacking,
         "records" => bodies::records,
         "references" => bodies::references,
         "documents" => bodies::documents,

@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::{self, Builder, ScopedJoinHandle};
 
 use crate::archive::pass::{self, Found};
-use crate::archive::pipe::{self, Direct, Head};
+use crate::archive::pipe::{self, Direct, Head, Sizes};
 use crate::archive::stream::Stream;
 use crate::archive::tar_split::Packer;
 use crate::archive::unpack::Modes;
@@ -34,11 +34,23 @@ pub(super) fn apply(
     tar_split: &mut (dyn Write + Send),
     options: &ApplyOptions,
 ) -> Result<Applied> {
+    apply_in_chunks(source, target, tar_split, options, Sizes::USUAL)
+}
+
+/// The same with the stream cut in this way.
+pub(super) fn apply_in_chunks(
+    source: &mut dyn Read,
+    target: BorrowedFd<'_>,
+    tar_split: &mut (dyn Write + Send),
+    options: &ApplyOptions,
+    sizes: Sizes,
+) -> Result<Applied> {
     let mut stream = Stream::open(source, &options.limits)?;
-    let mut head = Head::read(&mut stream);
+    let mut head = Head::read(&mut stream, sizes);
     let small = head.is_last() || stream.has_ended();
     let several = !small && thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-    let done = if several { together(&mut stream, &mut head, target, tar_split, options)? } else { None };
+    let done =
+        if several { together(&mut stream, &mut head, target, tar_split, options, sizes)? } else { None };
     let (found, diff_id) = match done {
         Some(done) => done,
         None => alone(&mut stream, head, target, tar_split, options)?,
@@ -75,9 +87,10 @@ fn together(
     target: BorrowedFd<'_>,
     tar_split: &mut (dyn Write + Send),
     options: &ApplyOptions,
+    sizes: Sizes,
 ) -> Result<Option<(Found, Digest)>> {
     thread::scope(|scope| {
-        let (feed, (input, lines), work) = pipe::new();
+        let (feed, (input, lines), work) = pipe::new(sizes);
         let unpack = move || {
             let modes = if umask::clear_for_this_thread() { Modes::Exact } else { Modes::Masked };
             pass::unpack(input, lines, target, options, modes).map(|(found, _)| found)

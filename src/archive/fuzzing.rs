@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! Entry points for fuzzing: the parsers alone, without a file system, with what must hold whatever the input.
+//! Entry points for fuzzing: the parsers alone, without a file system, and unpacking into a directory that is given; with what
+//! must hold whatever the input.
 
 #![allow(clippy::panic, reason = "a broken invariant is what a fuzzer looks for")]
 
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
 use crate::archive::Limits;
+use crate::archive::apply::apply_in_chunks;
 use crate::archive::compression::{self, Decoder};
 use crate::archive::entry::{Entry, Reader};
 use crate::archive::header;
+use crate::archive::pipe::Sizes;
 use crate::archive::tar_split::{self, Content, Line};
 use crate::archive::whiteout;
-use crate::archive::{Compression, Whiteouts};
+use crate::archive::{Applied, ApplyOptions, Compression, Whiteouts, rebuild, verify};
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::units::Bytes;
 
 fn limits() -> Limits {
     Limits { entries: 10_000, extended_header: 64 << 10, ..Limits::default() }
@@ -68,6 +75,10 @@ fn check_path(path: &[u8]) {
 
 /// Reads the same bytes as a tar whose header blocks all have the right checksum, so that a fuzzer gets past it.
 pub fn tar_reader_signed(tar: &[u8]) {
+    tar_reader(&signed(tar));
+}
+
+fn signed(tar: &[u8]) -> Vec<u8> {
     let mut signed = tar.to_vec();
     for block in signed.chunks_exact_mut(header::BLOCK) {
         // Blocks marked as content by their last byte stay as they are.
@@ -75,7 +86,7 @@ pub fn tar_reader_signed(tar: &[u8]) {
             header::sign(block);
         }
     }
-    tar_reader(&signed);
+    signed
 }
 
 /// Reads a tar-split stream, uncompressed. What is read and written again is read as the same.
@@ -126,4 +137,60 @@ pub fn decompression(stream: &[u8]) {
     if compression == Compression::None {
         assert!(outcome.is_ok() && content.len() == stream.len().min(16 << 20), "plain bytes changed");
     }
+}
+
+/// Unpacks a layer twice, into two empty directories: in one thread, and in three over chunks of a few bytes. Both come to
+/// the same; what was unpacked is what the tar-split stream says, and gives the exact tar back.
+pub fn unpacking(layer: &[u8], alone: BorrowedFd<'_>, together: BorrowedFd<'_>) {
+    let options = ApplyOptions {
+        limits: Limits {
+            entries: 200,
+            stream: Bytes(1 << 20),
+            extended_header: 64 << 10,
+            ..Limits::default()
+        },
+        owners: false,
+        ..ApplyOptions::default()
+    };
+    let unpack = |target, sizes| -> Result<(Applied, Vec<u8>)> {
+        let mut tar_split = Vec::new();
+        let mut source = layer;
+        let applied = apply_in_chunks(&mut source, target, &mut tar_split, &options, sizes)?;
+        Ok((applied, tar_split))
+    };
+    let one = unpack(alone, Sizes { chunk: 64 << 10, alone: usize::MAX });
+    let three = unpack(together, Sizes { chunk: 1 + layer.len() % 700, alone: 0 });
+    let (applied, tar_split) = match (one, three) {
+        (Ok(one), Ok(three)) => {
+            assert!(one == three, "threads find something else");
+            one
+        }
+        // Which of two errors comes first may depend on the pieces in which a decoder is asked for its output.
+        (Err(_), Err(_)) => return,
+        (one, three) => panic!("alone {:?}, with threads {:?}", one.map(|_| ()), three.map(|_| ())),
+    };
+    let mut plain = Vec::new();
+    let decoder = Decoder::new(layer, applied.compression);
+    let read = decoder.map(|mut decoder| decoder.read_to_end(&mut plain));
+    assert!(matches!(read, Ok(Ok(_))), "what was unpacked can be decompressed");
+    assert_eq!(applied.diff_id, Digest::of(&plain));
+    for target in [alone, together] {
+        match verify(&mut tar_split.as_slice(), target) {
+            Ok(verdict) => assert_eq!(verdict, crate::archive::Verdict::Valid),
+            // Without privileges the mode of a file may keep its owner from reading it.
+            Err(error) if error.errno() == libc::EACCES => return,
+            Err(error) => panic!("verify: {}", error.report()),
+        }
+        let mut tar = Vec::new();
+        match rebuild(&mut tar_split.as_slice(), target, &mut tar) {
+            Ok((digest, _)) => assert!(tar == plain && digest == applied.diff_id, "another tar"),
+            Err(error) if error.errno() == libc::EACCES => return,
+            Err(error) => panic!("rebuild: {}", error.report()),
+        }
+    }
+}
+
+/// The same, and with right checksums; see [`tar_reader_signed`].
+pub fn unpacking_signed(layer: &[u8], alone: BorrowedFd<'_>, together: BorrowedFd<'_>) {
+    unpacking(&signed(layer), alone, together);
 }

@@ -15,14 +15,24 @@ use crate::archive::tar_split::{Outlet, PENDING, Packer};
 use crate::digest::{Digest, Digester};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Small enough to stay in a core's cache, large enough that handing over costs nothing beside it.
-const CHUNK: usize = 128 << 10;
 /// Chunks on their way.
 const CHUNKS: usize = 16;
-/// Layers that end within so many chunks are not worth a thread.
-const ALONE: usize = 4;
 /// Buffers of lines on their way to be compressed.
 const LINES: usize = 4;
+
+/// How a stream is cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Bytes of a chunk: at least one.
+    pub(super) chunk: usize,
+    /// Layers that end within so many chunks are not worth a thread.
+    pub(super) alone: usize,
+}
+
+impl Sizes {
+    /// Small enough to stay in a core's cache, large enough that handing over costs nothing beside it.
+    pub(super) const USUAL: Sizes = Sizes { chunk: 128 << 10, alone: 4 };
+}
 
 /// A piece of the tar.
 #[derive(Debug)]
@@ -32,8 +42,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn new() -> Self {
-        Chunk { space: vec![0; CHUNK].into_boxed_slice(), len: 0 }
+    fn new(sizes: Sizes) -> Self {
+        Chunk { space: vec![0; sizes.chunk].into_boxed_slice(), len: 0 }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -50,16 +60,17 @@ impl Chunk {
 
 /// The start of a stream, read to see whether there is more.
 pub(super) struct Head {
+    sizes: Sizes,
     chunks: VecDeque<Chunk>,
     /// What came behind it.
     failed: Option<Error>,
 }
 
 impl Head {
-    pub(super) fn read(stream: &mut Stream<'_>) -> Self {
-        let mut head = Head { chunks: VecDeque::new(), failed: None };
-        while head.chunks.len() < ALONE && !stream.has_ended() {
-            let mut chunk = Chunk::new();
+    pub(super) fn read(stream: &mut Stream<'_>, sizes: Sizes) -> Self {
+        let mut head = Head { sizes, chunks: VecDeque::new(), failed: None };
+        while head.chunks.len() < sizes.alone && !stream.has_ended() {
+            let mut chunk = Chunk::new(sizes);
             match chunk.fill(stream) {
                 Ok(true) => head.chunks.push_back(chunk),
                 Ok(false) => break,
@@ -109,7 +120,7 @@ impl<'s, 'a> Direct<'s, 'a> {
                 return Err(error);
             }
             if self.chunk.space.is_empty() && !self.stream.has_ended() {
-                self.chunk = Chunk::new();
+                self.chunk = Chunk::new(self.head.sizes);
             }
             self.ended = !self.chunk.fill(self.stream)?;
         }
@@ -161,12 +172,12 @@ impl Drop for Return {
 }
 
 /// The three ends of a new pipe.
-pub(super) fn new() -> (Feed, (Piped, Lines), Work) {
+pub(super) fn new(sizes: Sizes) -> (Feed, (Piped, Lines), Work) {
     let (to_unpack, pieces) = sync_channel(CHUNKS + 1);
     let (to_digest, tasks) = sync_channel(CHUNKS + LINES);
     let (back, free) = channel();
     let (used, empty) = channel();
-    let feed = Feed { to_unpack, to_digest: to_digest.clone(), free, made: 0 };
+    let feed = Feed { to_unpack, to_digest: to_digest.clone(), free, made: 0, sizes };
     let input = Piped { pieces, back: Return(back.clone()), chunk: None, at: 0, ended: false };
     (feed, (input, Lines { to: to_digest, empty }), Work { tasks, back: Return(back), used })
 }
@@ -177,6 +188,7 @@ pub(super) struct Feed {
     to_digest: SyncSender<Task>,
     free: Receiver<Option<Arc<Chunk>>>,
     made: usize,
+    sizes: Sizes,
 }
 
 impl Feed {
@@ -218,7 +230,7 @@ impl Feed {
                 Ok(returned) => returned?,
                 Err(_) if self.made < CHUNKS => {
                     self.made += 1;
-                    return Some(Arc::new(Chunk::new()));
+                    return Some(Arc::new(Chunk::new(self.sizes)));
                 }
                 Err(_) => self.free.recv().ok()??,
             };

@@ -22,6 +22,8 @@ struct Source<'a> {
     end: usize,
     digester: Option<Digester>,
     count: u64,
+    /// Most bytes of it.
+    limit: u64,
     ended: bool,
 }
 
@@ -51,6 +53,10 @@ impl Source<'_> {
         self.end += count;
         self.count = self.count.saturating_add(count as u64);
         self.ended = count == 0;
+        if self.count > self.limit {
+            let what = format!("the layer is larger than {} compressed", Bytes(self.limit));
+            return Err(Error::new(ErrorKind::LimitExceeded, what).into());
+        }
         Ok(())
     }
 
@@ -111,6 +117,8 @@ impl<'a> Stream<'a> {
             end: 0,
             digester: Some(Digester::new()),
             count: 0,
+            // A stream may be empty for ever: members, frames or padding without content.
+            limit: limits.stream.0.saturating_mul(2).max(SOURCE_BUFFER as u64),
             ended: false,
         };
         while source.buffered().len() < MAGIC_LEN && !source.ended {

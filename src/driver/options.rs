@@ -7,7 +7,17 @@
 //! overlay2.skip_mount_home            bool    do not bind the driver's home on itself
 //! overlay2.mountopt                   string  options of every mount, separated by commas
 //! ```
+//!
+//! And those of this library, for every driver, which the reference does not know: bounds on each layer archive that is
+//! unpacked from now on. What is beyond one is refused (`LimitExceeded`, EFBIG) and leaves nothing behind.
+//!
+//! ```text
+//! layer.max_entries   number  entries                                                            10,000,000
+//! layer.max_size      size    bytes uncompressed; compressed it may have twice as many at most   1 TiB
+//! layer.max_ratio     number  uncompressed bytes for each compressed one, beyond the first 64 MiB    10,000
+//! ```
 
+use crate::archive::Limits;
 use crate::error::{Error, Result};
 use crate::units::Bytes;
 
@@ -43,6 +53,39 @@ impl OverlayOptions {
         }
         Ok(parsed)
     }
+}
+
+/// Takes the bounds on archives out of a storage's options; the rest is the driver's. The last of a kind wins.
+pub fn take_limits(options: Vec<String>, limits: &mut Limits) -> Result<Vec<String>> {
+    let mut rest = Vec::with_capacity(options.len());
+    for option in options {
+        let (key, value) = option.split_once('=').unwrap_or((&option, ""));
+        match key.to_ascii_lowercase().as_str() {
+            "layer.max_entries" => limits.entries = parse_count(&option, value)?,
+            "layer.max_ratio" => limits.ratio = parse_count(&option, value)?,
+            "layer.max_size" => {
+                let size = Bytes::parse(value).map_err(|error| error.context(wrong(&option)))?;
+                limits.stream = Bytes(at_least_one(&option, size.0)?);
+            }
+            _ => rest.push(option),
+        }
+    }
+    Ok(rest)
+}
+
+fn parse_count(option: &str, value: &str) -> Result<u64> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| digits);
+    let number =
+        number.ok_or_else(|| Error::invalid(format!("{}: '{value}' is no number", wrong(option))))?;
+    at_least_one(option, number)
+}
+
+fn at_least_one(option: &str, number: u64) -> Result<u64> {
+    if number == 0 {
+        return Err(Error::invalid(format!("{}: nothing could be unpacked", wrong(option))));
+    }
+    Ok(number)
 }
 
 /// Refuses every option, for a driver that has none.
@@ -148,6 +191,41 @@ mod tests {
             let error = parse(&[option]).unwrap_err();
             assert_eq!(error.report(), message);
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{option}");
+        }
+    }
+
+    #[test]
+    fn limits_are_taken_out_of_the_options() {
+        let take = |options: &[&str]| {
+            let mut limits = Limits::default();
+            let options = options.iter().map(ToString::to_string).collect();
+            take_limits(options, &mut limits).map(|rest| (limits, rest))
+        };
+        let usual = Limits::default();
+        assert_eq!(
+            take(&["overlay2.size=1G"]).unwrap(),
+            (usual.clone(), vec!["overlay2.size=1G".to_owned()])
+        );
+        let (limits, rest) = take(&[
+            "layer.max_entries=7",
+            "a=b",
+            "LAYER.max_size=2G",
+            "layer.max_ratio=3",
+            "layer.max_entries=8",
+        ])
+        .unwrap();
+        assert_eq!(rest, ["a=b"]);
+        assert_eq!(limits, Limits { entries: 8, stream: Bytes(2 << 30), ratio: 3, ..usual });
+        for wrong in ["", "0", "-1", "+1", "x", "1.5", "99999999999999999999"] {
+            for key in ["layer.max_entries", "layer.max_ratio"] {
+                let option = format!("{key}={wrong}");
+                let error = take(&[&option]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{option}");
+                assert!(error.report().contains(&option), "{}", error.report());
+            }
+        }
+        for wrong in ["layer.max_size", "layer.max_size=0", "layer.max_size=big", "layer.max_entries"] {
+            assert_eq!(take(&[wrong]).unwrap_err().kind(), ErrorKind::InvalidArgument, "{wrong}");
         }
     }
 }

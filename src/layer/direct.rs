@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::driver::options::take_limits;
 use crate::driver::{
     self, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, MountOptions, NewLayer,
 };
@@ -27,6 +28,7 @@ pub struct LoneDriver {
     driver: Arc<dyn GraphDriver>,
     registry: Registry,
     records: PathBuf,
+    limits: Limits,
 }
 
 /// A driver used directly; see the module.
@@ -54,8 +56,10 @@ impl LoneDriver {
         open: impl FnOnce(&DriverOptions) -> Result<Arc<dyn GraphDriver>>,
     ) -> Result<LoneDriver> {
         let records = options.root.join(format!("{}-layers", driver::name_on_disk(&options.name)?));
-        let driver = open(options)?;
-        Ok(LoneDriver { driver, registry: Registry::new(Vec::new()), records })
+        let mut limits = Limits::default();
+        let rest = take_limits(options.options.clone(), &mut limits)?;
+        let driver = open(&DriverOptions { options: rest, ..options.clone() })?;
+        Ok(LoneDriver { driver, registry: Registry::new(Vec::new()), records, limits })
     }
 
     /// What can be done with it.
@@ -64,7 +68,7 @@ impl LoneDriver {
             driver: self.driver.as_ref(),
             registry: &self.registry,
             records: Some(&self.records),
-            limits: Limits::default(),
+            limits: self.limits.clone(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::driver::options::take_limits;
 use crate::driver::{DriverOptions, GraphDriver, name_on_disk};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -30,6 +31,8 @@ pub(super) fn open(
     open_driver: impl FnOnce(&DriverOptions) -> Result<Arc<dyn GraphDriver>>,
 ) -> Result<LayerStore> {
     let doing = format!("open layer store {}", options.root.display());
+    let mut limits = options.limits.clone();
+    let driver_options = take_limits(options.driver_options.clone(), &mut limits).during(|| doing.clone())?;
     let mut disk = open_disk(&options).during(|| doing.clone())?;
     if share {
         disk = remote::open_disk(disk, &options).during(|| doing.clone())?;
@@ -37,7 +40,7 @@ pub(super) fn open(
     let driver = open_driver(&DriverOptions {
         root: options.root,
         name: options.driver,
-        options: options.driver_options,
+        options: driver_options,
         durability: options.durability,
         read_only: disk.is_read_only(),
         owner_shift: options.owner_shift,
@@ -60,7 +63,7 @@ pub(super) fn open(
         disk,
         registry: Registry::new(entries),
         reaper: Reaper::default(),
-        limits: options.limits,
+        limits,
         problems,
         repair: Mutex::new(()),
         healing: Mutex::new(()),

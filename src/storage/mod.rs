@@ -48,6 +48,7 @@ use crate::reference;
 use crate::rootfs::{RootfsStore, RootfsStoreOptions};
 use crate::units::Bytes;
 
+use crate::driver::options::take_limits;
 pub use crate::driver::{
     DriverOptions, LayerKind, Limits, Metadata, MountOptions, NewLayer, OwnerShift, Verdict, name_on_disk,
 };
@@ -81,7 +82,7 @@ pub struct StorageOptions {
     pub run_root: PathBuf,
     /// `overlay`, `overlay2`, `vfs`.
     pub driver: String,
-    /// The daemon's `storage-opts`.
+    /// The daemon's `storage-opts`; bounds on archives among them count before `limits`.
     pub driver_options: Vec<String>,
     /// How writes are made durable.
     pub durability: Durability,
@@ -165,7 +166,7 @@ impl Storage {
     }
 
     fn open_as(
-        options: StorageOptions,
+        mut options: StorageOptions,
         lookup: impl FnOnce(Arc<LayerStore>) -> Arc<dyn LayerLookup>,
         share: bool,
     ) -> Result<Storage> {
@@ -173,6 +174,7 @@ impl Storage {
         if options.ownership == Ownership::ReadOnly && !Storage::exists(&options.root, &options.driver)? {
             return Err(Error::not_found(format!("open {}: there is no storage", options.root.display())));
         }
+        options.driver_options = take_limits(options.driver_options, &mut options.limits)?;
         let layers = LayerStoreOptions {
             root: options.root.clone(),
             run_root: options.run_root.clone(),

@@ -33,7 +33,8 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_name = "NAME", default_value = "overlay")]
     pub(crate) driver: String,
 
-    /// Option of the driver, as in the daemon's storage-opts.
+    /// Option of the driver, as in the daemon's storage-opts, or a limit for each layer: layer.max_entries=N,
+    /// layer.max_size=SIZE, layer.max_ratio=N.
     #[arg(long = "storage-opt", global = true, value_name = "KEY=VALUE")]
     pub(crate) storage_opts: Vec<String>,
 

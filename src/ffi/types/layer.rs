@@ -49,7 +49,7 @@ pub struct CStorageModuleInitOptions {
     pub storage_root: *mut c_char,
     /// `overlay`, `overlay2` (both keep their data in `overlay`), `vfs`.
     pub driver_name: *mut c_char,
-    /// `key=value` options of the driver.
+    /// `key=value` options of the driver, and limits of a layer: `layer.max_entries`, `layer.max_size`, `layer.max_ratio`.
     pub driver_opts: *mut *mut c_char,
     /// Their number.
     pub driver_opts_len: usize,
