@@ -160,10 +160,11 @@ pub fn unpacking(layer: &[u8], alone: BorrowedFd<'_>, together: BorrowedFd<'_>) 
     };
     let one = unpack(alone, Sizes { chunk: 64 << 10, alone: usize::MAX });
     let three = unpack(together, Sizes { chunk: 1 + layer.len() % 700, alone: 0 });
-    let (applied, tar_split) = match (one, three) {
+    // Where a stretch of headers is cut into lines may differ.
+    let (applied, tar_splits) = match (one, three) {
         (Ok(one), Ok(three)) => {
-            assert!(one == three, "threads find something else");
-            one
+            assert_eq!(one.0, three.0, "threads find something else");
+            (one.0, [one.1, three.1])
         }
         // Which of two errors comes first may depend on the pieces in which a decoder is asked for its output.
         (Err(_), Err(_)) => return,
@@ -174,7 +175,7 @@ pub fn unpacking(layer: &[u8], alone: BorrowedFd<'_>, together: BorrowedFd<'_>) 
     let read = decoder.map(|mut decoder| decoder.read_to_end(&mut plain));
     assert!(matches!(read, Ok(Ok(_))), "what was unpacked can be decompressed");
     assert_eq!(applied.diff_id, Digest::of(&plain));
-    for target in [alone, together] {
+    for (target, tar_split) in [alone, together].into_iter().zip(&tar_splits) {
         match verify(&mut tar_split.as_slice(), target) {
             Ok(verdict) => assert_eq!(verdict, crate::archive::Verdict::Valid),
             // Without privileges the mode of a file may keep its owner from reading it.
