@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod archive_common;
 mod common;
 mod layers;
 
@@ -11,8 +12,9 @@ use std::sync::Arc;
 
 use common::TestRoot;
 use isula_storage::digest::Digest;
-use isula_storage::driver::{self, GraphDriver, LayerKind, Limits, NewLayer, Verdict};
+use isula_storage::driver::{self, Change, GraphDriver, LayerKind, Limits, NewLayer, Verdict};
 use isula_storage::error::ErrorKind;
+use isula_storage::id::LayerId;
 use layers::{Tar, container_layer, create, id, image_layer, metadata, names, read, tree, write};
 
 /// A driver and the storage root it works on.
@@ -87,6 +89,10 @@ on_every_driver! {
     usage_counts_what_the_layer_itself_holds
     verify_finds_a_changed_file
     export_gives_the_exact_archive_back
+    what_a_container_changed_is_a_layer
+    a_layer_becomes_an_archive_again
+    layers_are_compared_with_any_other
+    a_layer_that_no_archive_can_hold_is_an_error
     a_broken_archive_fails_and_the_layer_can_be_removed
     absent_layers_are_told_apart_from_failures
     read_only_reads_and_never_writes
@@ -421,6 +427,141 @@ fn export_gives_the_exact_archive_back(bench: &Bench) {
     }
 }
 
+/// A driver's archive of what a layer changes of `parent`; sizes and digest are right.
+fn diff(driver: &dyn GraphDriver, layer: &LayerId, parent: Option<&LayerId>) -> Vec<u8> {
+    let mut tar = Vec::new();
+    let diffed =
+        driver.diff(layer, parent, &mut tar).unwrap_or_else(|error| panic!("{layer}: {}", error.report()));
+    assert_eq!(diffed.diff_id, Digest::of(&tar));
+    assert_eq!(diffed.tar_size.0, tar.len() as u64);
+    assert_eq!(driver.diff_size(layer, parent).unwrap(), diffed.content_size);
+    tar
+}
+
+fn changes(driver: &dyn GraphDriver, layer: &LayerId, parent: Option<&LayerId>) -> Vec<String> {
+    let changes = driver.changes(layer, parent).unwrap_or_else(|error| panic!("{layer}: {}", error.report()));
+    let line = |change: Change| format!("{:?} {}", change.kind, String::from_utf8(change.path).unwrap());
+    changes.into_iter().map(line).collect()
+}
+
+/// What two layers show, all that there is to know of it.
+fn assert_same_views(driver: &dyn GraphDriver, one: &LayerId, other: &LayerId) {
+    let show = |layer: &LayerId| {
+        let root = driver.mount(layer, LayerKind::ReadOnly, None).unwrap();
+        let mut tree = archive_common::tree(&root);
+        // The driver's own mark of a base layer's root.
+        tree.remove(std::path::Path::new(""));
+        driver.unmount(layer).unwrap();
+        tree
+    };
+    let found = archive_common::differences(&show(one), &show(other));
+    assert!(found.is_empty(), "{one} and {other} differ:\n{}", found.join("\n"));
+}
+
+fn with_container(driver: &dyn GraphDriver) -> (LayerId, LayerId, LayerId) {
+    let (base_layer, image, container) = (id("base"), id("image"), id("container"));
+    image_layer(driver, &base_layer, None, &base());
+    let second = Tar::new().dir("d/").file("d/.wh.one", b"").file("d/new", b"new").dir("e/").dir("e/f/");
+    let second = second.file("e/f/g", b"g").file("e/z", b"z").finish();
+    image_layer(driver, &image, Some(&base_layer), &second);
+    container_layer(driver, &container, Some(&image));
+    let root = driver.mount(&container, LayerKind::ReadWrite, None).unwrap();
+    write(root.join("d/new"), "changed");
+    write(root.join("mine"), "mine");
+    std::fs::hard_link(root.join("mine"), root.join("mine-too")).unwrap();
+    std::fs::remove_file(root.join("top")).unwrap();
+    std::fs::remove_file(root.join("soft")).unwrap();
+    std::os::unix::fs::symlink("nowhere", root.join("soft")).unwrap();
+    std::fs::remove_dir_all(root.join("e")).unwrap();
+    std::fs::create_dir(root.join("e")).unwrap();
+    write(root.join("e/z"), "other");
+    write(root.join("d/one"), "again");
+    let xattr = rustix::fs::setxattr(root.join("mine"), "user.a", b"b", rustix::fs::XattrFlags::empty());
+    xattr.unwrap();
+    driver.unmount(&container).unwrap();
+    (base_layer, image, container)
+}
+
+fn what_a_container_changed_is_a_layer(bench: &Bench) {
+    let driver = bench.open();
+    let (_, image, container) = with_container(&*driver);
+    let expected = [
+        "Modified d",
+        "Modified d/new",
+        "Added d/one",
+        "Modified e",
+        "Deleted e/f",
+        "Deleted e/x",
+        "Modified e/z",
+        "Added mine",
+        "Added mine-too",
+        "Modified soft",
+        "Deleted top",
+    ];
+    let found = changes(&*driver, &container, Some(&image));
+    assert_eq!(found, expected);
+
+    let tar = diff(&*driver, &container, Some(&image));
+    let copy = id("copy");
+    let (applied, _) = image_layer(&*driver, &copy, Some(&image), &tar);
+    assert_eq!(driver.diff_size(&container, Some(&image)).unwrap(), applied.content_size);
+    assert_same_views(&*driver, &container, &copy);
+    assert_eq!(changes(&*driver, &copy, Some(&image)), expected);
+    assert!(diff(&*driver, &copy, Some(&image)) == tar, "the archive of the same layer differs");
+
+    // Mounted and in use, it is compared all the same.
+    let root = driver.mount(&container, LayerKind::ReadWrite, None).unwrap();
+    write(root.join("later"), "later");
+    assert!(changes(&*driver, &container, Some(&image)).contains(&"Added later".to_owned()));
+    driver.unmount(&container).unwrap();
+}
+
+fn a_layer_becomes_an_archive_again(bench: &Bench) {
+    let driver = bench.open();
+    let (base_layer, image, _) = with_container(&*driver);
+    let (one, two) = (id("again-base"), id("again-image"));
+    image_layer(&*driver, &one, None, &diff(&*driver, &base_layer, None));
+    image_layer(&*driver, &two, Some(&one), &diff(&*driver, &image, Some(&base_layer)));
+    assert_same_views(&*driver, &base_layer, &one);
+    assert_same_views(&*driver, &image, &two);
+}
+
+fn layers_are_compared_with_any_other(bench: &Bench) {
+    let driver = bench.open();
+    let (base_layer, image, container) = with_container(&*driver);
+    if let Err(error) = driver.changes(&container, None)
+        && error.kind() == ErrorKind::Unsupported
+    {
+        eprintln!("skipped: {}", error.report());
+        return;
+    }
+    image_layer(&*driver, &id("flat"), None, &diff(&*driver, &container, None));
+    assert_same_views(&*driver, &container, &id("flat"));
+    image_layer(&*driver, &id("on-base"), Some(&base_layer), &diff(&*driver, &container, Some(&base_layer)));
+    assert_same_views(&*driver, &container, &id("on-base"));
+    // Backwards, from the container to what it was.
+    let back = diff(&*driver, &image, Some(&container));
+    image_layer(&*driver, &id("back"), Some(&container), &back);
+    assert_same_views(&*driver, &image, &id("back"));
+    assert_eq!(changes(&*driver, &id("back"), Some(&image)), [""; 0]);
+    assert_eq!(
+        changes(&*driver, &image, Some(&base_layer)),
+        ["Modified d", "Added d/new", "Deleted d/one", "Modified e", "Added e/f", "Added e/f/g", "Added e/z"]
+    );
+}
+
+fn a_layer_that_no_archive_can_hold_is_an_error(bench: &Bench) {
+    let driver = bench.open();
+    let (_, image, container) = with_container(&*driver);
+    let root = driver.mount(&container, LayerKind::ReadWrite, None).unwrap();
+    write(root.join(".wh.d"), "not a whiteout");
+    driver.unmount(&container).unwrap();
+    let error = driver.diff(&container, Some(&image), &mut std::io::sink()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+    assert!(error.report().contains(".wh.d"), "{}", error.report());
+    assert!(changes(&*driver, &container, Some(&image)).contains(&"Added .wh.d".to_owned()));
+}
+
 fn a_broken_archive_fails_and_the_layer_can_be_removed(bench: &Bench) {
     let driver = bench.open();
     let before = tree(&bench.home());
@@ -457,6 +598,9 @@ fn absent_layers_are_told_apart_from_failures(bench: &Bench) {
         driver.sync(&nobody).unwrap_err(),
         driver.verify(&nobody, &mut std::io::empty()).unwrap_err(),
         driver.export(&nobody, &mut std::io::empty(), &mut std::io::sink()).unwrap_err(),
+        driver.diff(&nobody, None, &mut std::io::sink()).unwrap_err(),
+        driver.changes(&nobody, None).unwrap_err(),
+        driver.diff_size(&nobody, None).unwrap_err(),
         driver.apply(&nobody, &mut std::io::empty(), &mut std::io::sink(), &Limits::default()).unwrap_err(),
     ];
     for error in errors {

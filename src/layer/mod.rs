@@ -23,6 +23,7 @@
 mod check;
 mod create;
 mod delete;
+mod diff;
 mod direct;
 mod disk;
 mod entry;
@@ -48,7 +49,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::digest::Digest;
-use crate::driver::{Defect, DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict};
+use crate::driver::{
+    Change, Defect, Diffed, DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Quarantined;
@@ -263,6 +266,22 @@ impl LayerStore {
     /// the error (`DigestMismatch`) comes after the bytes. Unknown: `NotFound`; without a tar-split stream: `Corrupt`.
     pub fn export(&self, id_or_name: &str, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
         self.export_layer(id_or_name, out)
+    }
+
+    /// Writes a new layer archive of what a layer changes of `parent`; `None`: of the layer it stands on. By ids or names;
+    /// unknown: `NotFound`; it changes meanwhile: `InUse`. What was written before an error is no archive.
+    pub fn diff(&self, id_or_name: &str, parent: Option<&str>, out: &mut dyn Write) -> Result<Diffed> {
+        self.diff_layer(id_or_name, parent, out)
+    }
+
+    /// The paths that a layer changes of `parent`, in the order of the archive; `None`: of the layer it stands on.
+    pub fn changes(&self, id_or_name: &str, parent: Option<&str>) -> Result<Vec<Change>> {
+        self.list_changes(id_or_name, parent)
+    }
+
+    /// Sum of the sizes of the files that [`LayerStore::diff`] would write.
+    pub fn diff_size(&self, id_or_name: &str, parent: Option<&str>) -> Result<Bytes> {
+        self.size_changes(id_or_name, parent)
     }
 
     /// The driver's name, backing file system and status lines.

@@ -46,7 +46,7 @@ impl InTransit {
 }
 
 /// Keeps a container among those in transit.
-struct Passage<'a> {
+pub(super) struct Passage<'a> {
     storage: &'a Storage,
     entry: (ContainerId, String),
 }
@@ -64,6 +64,13 @@ impl Storage {
     /// The store of containers; `NotFound` if the storage was opened for reading only and never had one.
     pub fn containers(&self) -> Result<&Arc<RootfsStore>> {
         self.containers.as_ref().ok_or_else(|| Error::not_found("this storage has no containers"))
+    }
+
+    /// Keeps the image of a container in use, whatever becomes of the container.
+    pub(super) fn in_transit(&self, container: &ContainerId, image: &str) -> Passage<'_> {
+        let entry = (container.clone(), image.to_owned());
+        self.ties.lock().0.push(entry.clone());
+        Passage { storage: self, entry }
     }
 
     /// Makes a container with its layer; returns where that is or would be mounted.
@@ -263,7 +270,7 @@ impl Storage {
         }
     }
 
-    fn layer_of(&self, any: &str) -> Result<LayerId> {
+    pub(super) fn layer_of(&self, any: &str) -> Result<LayerId> {
         let record = self.containers()?.get(any)?;
         let layer = record.layer.as_deref();
         LayerId::new(layer.ok_or_else(|| Error::not_found(format!("container {any} has no layer")))?)

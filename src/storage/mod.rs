@@ -19,7 +19,9 @@
 
 mod aside;
 mod check;
+mod commit;
 mod containers;
+mod diff;
 mod import;
 mod inspect;
 mod integrity;
@@ -50,12 +52,14 @@ use crate::units::Bytes;
 
 use crate::driver::options::take_limits;
 pub use crate::driver::{
-    DriverOptions, LayerKind, Limits, Metadata, MountOptions, NewLayer, OwnerShift, Verdict, name_on_disk,
+    Change, ChangeKind, Diffed, DriverOptions, LayerKind, Limits, Metadata, MountOptions, NewLayer,
+    OwnerShift, Verdict, name_on_disk,
 };
 pub use crate::persist::{Durability, Ownership};
 pub use crate::spec::platform::Platform;
 pub use aside::{PutAside, PutAsideKind};
 pub use check::{CheckReport, Finding};
+pub use commit::{CommitOptions, Committed, ImageChange};
 pub use containers::CreateContainer;
 pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
 pub use inspect::{ImageDetails, LayerDetails};

@@ -8,6 +8,9 @@ mod common;
 #[path = "../layers/mod.rs"]
 mod layers;
 
+#[path = "../archive_common/mod.rs"]
+mod archive_common;
+mod diff;
 mod home;
 mod layout;
 mod mounts;

@@ -36,8 +36,8 @@ use crate::spec::oci_layout;
 use crate::spec::platform::Platform;
 
 use super::Storage;
-use plan::PlannedImage;
-pub(in crate::storage) use plan::layer_ids;
+pub(in crate::storage) use plan::{PlannedImage, PlannedLayer, layer_ids};
+pub(in crate::storage) use register::Held;
 use source::Source;
 
 /// How far an import is.

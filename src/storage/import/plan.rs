@@ -10,31 +10,31 @@ use crate::time::Timestamp;
 
 /// An image to be made.
 #[derive(Debug)]
-pub(super) struct PlannedImage {
-    pub(super) id: ImageId,
+pub(in crate::storage) struct PlannedImage {
+    pub(in crate::storage) id: ImageId,
     /// The bytes of the config, whose digest is the id.
-    pub(super) config: Vec<u8>,
+    pub(in crate::storage) config: Vec<u8>,
     /// What is stored as big data `manifest`.
-    pub(super) manifest: Vec<u8>,
+    pub(in crate::storage) manifest: Vec<u8>,
     /// Digest by which the image is searched.
-    pub(super) digest: Digest,
-    pub(super) created: Timestamp,
-    pub(super) names: Vec<String>,
+    pub(in crate::storage) digest: Digest,
+    pub(in crate::storage) created: Timestamp,
+    pub(in crate::storage) names: Vec<String>,
     /// Base first; at least one.
-    pub(super) layers: Vec<PlannedLayer>,
+    pub(in crate::storage) layers: Vec<PlannedLayer>,
 }
 
 /// A layer to be made.
 #[derive(Debug)]
-pub(super) struct PlannedLayer {
-    pub(super) id: LayerId,
-    pub(super) diff_id: Digest,
+pub(in crate::storage) struct PlannedLayer {
+    pub(in crate::storage) id: LayerId,
+    pub(in crate::storage) diff_id: Digest,
     /// Digest of the layer archive as it lies there, where the image names it.
-    pub(super) blob: Option<Digest>,
+    pub(in crate::storage) blob: Option<Digest>,
     /// Path of the layer archive.
-    pub(super) path: String,
+    pub(in crate::storage) path: String,
     /// Its size in bytes.
-    pub(super) size: u64,
+    pub(in crate::storage) size: u64,
 }
 
 /// Ids of the layers as iSulad makes them: of the base layer its diff ID, of each other layer the digest of

@@ -17,10 +17,26 @@ use super::source::Source;
 use super::{ImportedImage, ImportedLayer, Progress, Watch, layers};
 
 /// Layers that this import holds; dropped: released, and unless an image uses them, what was made is deleted again.
-struct Held<'a> {
+pub(in crate::storage) struct Held<'a> {
     storage: &'a Storage,
     layers: Vec<ImportedLayer>,
     used: bool,
+}
+
+impl<'a> Held<'a> {
+    pub(in crate::storage) fn new(storage: &'a Storage) -> Self {
+        Held { storage, layers: Vec::new(), used: false }
+    }
+
+    /// Takes over a layer that was made or held.
+    pub(in crate::storage) fn add(&mut self, layer: &PlannedLayer, existed: bool) {
+        self.layers.push(ImportedLayer { id: layer.id.clone(), existed, size: layer.size });
+    }
+
+    /// An image uses them now.
+    pub(in crate::storage) fn used(&mut self) {
+        self.used = true;
+    }
 }
 
 impl Drop for Held<'_> {
@@ -47,17 +63,16 @@ impl Storage {
         image: &PlannedImage,
         watch: &mut Watch<'_>,
     ) -> Result<ImportedImage> {
-        let layers = Vec::with_capacity(image.layers.len());
-        let mut held = Held { storage: self, layers, used: false };
+        let mut held = Held::new(self);
         let doing = |at: usize, path: &str| format!("layer {} of {} ({path})", at + 1, image.layers.len());
         layers::make(self, source, image, watch, |watch, at, outcome| {
             let layer = image.layers.get(at).ok_or_else(|| Error::corrupt("more layers than planned"))?;
             let existed = outcome.during(|| doing(at, &layer.path))?;
-            held.layers.push(ImportedLayer { id: layer.id.clone(), existed, size: layer.size });
+            held.add(layer, existed);
             watch.tell(&Progress::LayerDone { id: layer.id.clone(), existed })
         })?;
         let existed = self.register_image(image)?;
-        held.used = true;
+        held.used();
         Ok(ImportedImage {
             id: image.id.clone(),
             names: image.names.clone(),
@@ -67,7 +82,7 @@ impl Storage {
     }
 
     /// Makes one layer, or holds the one that is there: `true`.
-    pub(super) fn register_layer(
+    pub(in crate::storage) fn register_layer(
         &self,
         layer: &PlannedLayer,
         parent: Option<LayerId>,
@@ -107,7 +122,7 @@ impl Storage {
     }
 
     /// Returns whether the image was there before.
-    fn register_image(&self, image: &PlannedImage) -> Result<bool> {
+    pub(in crate::storage) fn register_image(&self, image: &PlannedImage) -> Result<bool> {
         let _ties = self.ties.lock();
         let id = image.id.as_str();
         let top = image.layers.last().map(|layer| layer.id.to_string());
