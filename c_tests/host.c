@@ -89,6 +89,25 @@ static void the_log_goes_to_the_callback(void)
     WORKS(isula_storage_set_log(NULL, NULL, ISULA_STORAGE_LOG_ERROR) == 0);
 }
 
+/* A name cannot end a line and begin one of its own, nor speak to the terminal of whoever reads the log. */
+static void a_line_of_the_log_is_one_line(void)
+{
+    char root[] = "/dev/null/a\nforged: all is well\x1b[2J", driver[] = "vfs";
+    struct storage_module_init_options conf;
+    struct seen seen = { 0, 0, "" };
+
+    memset(&conf, 0, sizeof(conf));
+    conf.storage_root = root;
+    conf.storage_run_root = root;
+    conf.driver_name = driver;
+    WORKS(isula_storage_set_log(on_log, &seen, ISULA_STORAGE_LOG_WARN) == 0);
+    FAILS(layer_store_init(&conf) == -1, ENOTDIR);
+    CHECK(seen.lines == 1);
+    CHECK(strstr(seen.text, "/dev/null/a\\nforged: all is well\\u{1b}[2J") != NULL);
+    CHECK(strpbrk(seen.text, "\n\x1b") == NULL);
+    WORKS(isula_storage_set_log(NULL, NULL, ISULA_STORAGE_LOG_ERROR) == 0);
+}
+
 /* Fails inside of a callback, which would be told of that in turn, without end. */
 static void on_log_that_fails(int level, const char *message, void *userdata)
 {
@@ -261,6 +280,7 @@ int main(int argc, char **argv)
     }
     the_last_error_belongs_to_a_thread();
     the_log_goes_to_the_callback();
+    a_line_of_the_log_is_one_line();
     a_callback_may_fail_itself();
     the_host_is_shown_errors();
     the_process_keeps_its_own_texts_if_the_host_is_silent();

@@ -487,7 +487,8 @@ struct isula_storage_layout_entry {
 };
 
 /**
- * Takes one line of the log, without a newline. `message` is valid during the call only.
+ * Takes one line of the log, without a newline: control characters, of a name for instance, are shown as `\n` or
+ * `\u{1b}`. `message` is valid during the call only.
  */
 typedef void (*isula_storage_log_fn)(int level, const char *message, void *userdata);
 

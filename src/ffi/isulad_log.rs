@@ -11,7 +11,7 @@ pub(crate) use on::{append, enabled, present};
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod on {
-    use std::ffi::{CString, c_char, c_int, c_void};
+    use std::ffi::{CStr, CString, c_char, c_int, c_void};
     use std::mem::{offset_of, size_of};
     use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
     use std::time::{SystemTime, UNIX_EPOCH};
@@ -147,11 +147,10 @@ mod on {
         })
     }
 
-    /// Hands one line to all appenders.
-    pub(crate) fn append(record: &Record<'_>) {
+    /// Hands one line, the text of the record, to all appenders.
+    pub(crate) fn append(record: &Record<'_>, text: &CStr) {
         let Some(category) = *CATEGORY else { return };
         let string = |text: &str| CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
-        let text = string(&record.args().to_string());
         let file = string(record.file().unwrap_or("isula-storage"));
         let function = string(record.target());
         let mut location = Location {
@@ -234,7 +233,7 @@ mod off {
         false
     }
 
-    pub(crate) fn append(_: &log::Record<'_>) {}
+    pub(crate) fn append(_: &log::Record<'_>, _: &std::ffi::CStr) {}
 }
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) use off::{append, enabled, present};

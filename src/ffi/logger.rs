@@ -27,7 +27,8 @@ pub const ISULA_STORAGE_LOG_DEBUG: c_int = 4;
 /// Level: everything.
 pub const ISULA_STORAGE_LOG_TRACE: c_int = 5;
 
-/// Takes one line of the log, without a newline. `message` is valid during the call only.
+/// Takes one line of the log, without a newline: control characters, of a name for instance, are shown as `\n` or
+/// `\u{1b}`. `message` is valid during the call only.
 #[allow(non_camel_case_types, reason = "a name of the C header")]
 pub type isula_storage_log_fn =
     Option<unsafe extern "C" fn(level: c_int, message: *const c_char, userdata: *mut c_void)>;
@@ -95,16 +96,17 @@ impl Log for Logger {
         let before = errno();
         match sink.way() {
             Way::Callback(callback) => {
-                let text = record.args().to_string().replace('\0', "\u{fffd}");
-                let text = CString::new(text).unwrap_or_default();
+                let text = line(record);
                 outermost(|| {
                     // SAFETY: the caller of `isula_storage_set_log` promises that it may be called with its userdata.
                     unsafe { callback(number(record.level()), text.as_ptr(), sink.userdata) }
                 });
             }
-            Way::Isulad => outermost(|| isulad_log::append(record)),
+            Way::Isulad => outermost(|| isulad_log::append(record, &line(record))),
             // Nothing is left to be done when even stderr fails.
-            Way::Stderr => drop(writeln!(std::io::stderr(), "isula-storage: {}", record.args())),
+            Way::Stderr => {
+                drop(writeln!(std::io::stderr(), "isula-storage: {}", line(record).to_string_lossy()));
+            }
         }
         set_errno(before);
     }
@@ -121,6 +123,21 @@ pub(crate) fn install() {
             log::set_max_level(SINK.read().limit());
         }
     });
+}
+
+/// The text of a line. Names come from callers and images: what they bring along does not end the line, nor reach the
+/// terminal of whoever reads the log.
+fn line(record: &Record<'_>) -> CString {
+    let text = record.args().to_string();
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    CString::new(shown).unwrap_or_default()
 }
 
 fn number(level: Level) -> c_int {
