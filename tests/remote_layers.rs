@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use common::{TestRoot, need_root};
 use images::{Sample, sample};
 use isula_storage::error::ErrorKind;
-use isula_storage::id::LayerId;
+use isula_storage::id::{ContainerId, LayerId};
 use isula_storage::layer::{CreateLayer, Created};
-use isula_storage::storage::{Storage, StorageOptions};
+use isula_storage::storage::{CreateContainer, Storage, StorageOptions};
 use layers::{Tar, id};
 
 const SHARED: [&str; 3] = ["overlay/RO", "overlay-layers/RO", "overlay-images"];
@@ -343,6 +343,52 @@ fn a_broken_entry_is_reported_left_alone_and_keeps_no_other_from_being_listed() 
         user.close().unwrap();
         assert_eq!(shared(), before, "{index} {reason}");
     }
+}
+
+#[test]
+fn a_layer_that_another_host_takes_apart_is_reported_although_it_was_whole_before() {
+    if !need_root() {
+        return;
+    }
+    let hosts = Hosts::new();
+    let (maker, user) = (hosts.open(&hosts.maker()), hosts.open(&hosts.user()));
+    make(&maker, &hex('a'), None, "a");
+    assert_eq!(user.refresh_now().unwrap().layers.added, [hex('a')]);
+    // As iSulad deletes: in place, here interrupted.
+    fs::remove_dir_all(hosts.maker().join("overlay/RO").join(hex('a')).join("diff")).unwrap();
+    user.refresh_now().unwrap();
+    let problem = reported(&user, hex('a').as_str()).join("\n");
+    assert!(problem.contains("its directory diff is missing"), "{problem}");
+}
+
+/// The layer stays where it is, so nothing that stands on it is moved either: not here, and not the image of all hosts.
+#[test]
+fn a_shared_layer_that_an_integrity_check_finds_damaged_is_reported_and_nothing_is_moved() {
+    if !need_root() {
+        return;
+    }
+    let hosts = Hosts::new();
+    let user = hosts.open(&hosts.user());
+    let (image, base, top) = make_image(&user, 1);
+    let container = user.create_container(&CreateContainer {
+        id: ContainerId::new(hex('c').as_str()).unwrap(),
+        image: image.id.clone(),
+        mount_label: None,
+        storage_options: Vec::new(),
+    });
+    container.unwrap_or_else(|error| panic!("{}", error.report()));
+    user.close().unwrap();
+    layers::write(hosts.maker().join("overlay/RO").join(&top).join("diff/top1"), "TOP1");
+
+    let options = StorageOptions { integration_check: true, ..hosts.options(&hosts.user()) };
+    let user = Storage::open_shared(options).unwrap();
+    let problem = user.problems().into_iter().find(|problem| problem.subject.contains(top.as_str())).unwrap();
+    assert!(problem.reason.contains("its content differs") && !problem.quarantined, "{}", problem.reason);
+    assert!(problem.reason.contains("shared with other hosts"), "{}", problem.reason);
+    assert_eq!(layer_ids(&user), [base, top, hex('c')].into());
+    assert_eq!(image_ids(&user), [image.id]);
+    assert_eq!(user.containers().unwrap().list().unwrap().len(), 1);
+    assert_eq!(user.put_aside().unwrap(), []);
 }
 
 #[test]

@@ -137,6 +137,11 @@ impl LayerStore {
         self.has_whole_chain(top)
     }
 
+    /// Refuses a layer that other hosts use, too, with `Unsupported`: it is not put aside by one of them.
+    pub fn check_unshared(&self, id: &LayerId) -> Result<()> {
+        self.refuse_shared(id)
+    }
+
     /// What the last look found of a shared layer.
     pub fn sees_shared(&self, id: &LayerId) -> SharedView {
         self.view_shared(id)

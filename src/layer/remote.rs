@@ -469,6 +469,12 @@ impl LayerStore {
             }
             return Err(error);
         }
+        // Data without a record are in the way of another host that makes the same layer: it may have put them aside.
+        if !driver.has_data(id)? {
+            let record = shared.discard(self.disk.state()?.as_ref(), id.as_str())?;
+            record.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record)));
+            return Err(Error::new(ErrorKind::AlreadyExists, "another host is making it"));
+        }
         if !shared.link(id.as_str())? {
             return Err(Error::new(ErrorKind::AlreadyExists, "something of this host has its name"));
         }
@@ -504,7 +510,8 @@ impl LayerStore {
         let (shared, layers) = self.shared()?;
         let identity = |found: Option<String>| found.unwrap_or_else(|| "-".to_owned());
         let record = identity(shared.identity(id.as_str())?);
-        let note = format!("{record} {}", identity(layers.identity(id)?));
+        let data = identity(layers.identity(id)?);
+        let note = format!("{record} {data}");
         shared.note_removal(id.as_str(), &note)?;
         match shared.discard(self.disk.state()?.as_ref(), id.as_str()) {
             Ok(record) => record.into_iter().for_each(|record| self.reaper.take(Rubbish::Record(record))),
@@ -514,10 +521,14 @@ impl LayerStore {
             }
         }
         self.disk.try_forget_mount(id);
-        let removed = shared.unlink(id.as_str()).and_then(|()| self.driver.remove(id));
+        // Without its record the layer can be made again by another host, and is not ours any more then.
+        let removed = shared.unlink(id.as_str()).and_then(|()| {
+            let is_ours = identity(layers.identity(id)?) == data;
+            is_ours.then(|| self.driver.remove(id)).transpose()
+        });
         match removed {
             Ok(content) => {
-                self.reaper.take(Rubbish::Content(content));
+                content.into_iter().for_each(|content| self.reaper.take(Rubbish::Content(content)));
                 shared.settle_removal(id.as_str());
             }
             // The layer is gone; the next start removes the rest.

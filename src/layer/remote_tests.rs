@@ -270,6 +270,61 @@ fn a_deletion_that_was_interrupted_does_not_take_the_layer_that_was_made_since()
     assert_eq!(store.disk.shared().unwrap().noted_removals().unwrap(), []);
 }
 
+/// Another host that makes the same layer puts data aside whose record is not there yet.
+#[test]
+fn a_layer_whose_data_another_host_puts_aside_meanwhile_is_not_made() {
+    if !need_root() {
+        return;
+    }
+    let place = Place::new(true);
+    let store = open(&place.store());
+    let data = place.store().join("overlay/RO").join(id('a'));
+    let (published, aside) = (data.clone(), place.store().join("overlay/RO/aside"));
+    let other_host = move |step: &str| {
+        if step == "publish shared" && published.exists() {
+            std::fs::rename(&published, &aside).unwrap();
+        }
+        Ok(())
+    };
+    let refused = with_hook(other_host, || create(&store, 'a', None)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    assert!(!store.exists(id('a').as_str()) && !data.exists());
+    assert!(!place.store().join("overlay-layers/RO").join(id('a')).exists(), "a record without data");
+    create(&store, 'a', None).unwrap();
+    assert!(data.exists());
+}
+
+#[test]
+fn a_deletion_does_not_take_the_data_that_another_host_makes_meanwhile() {
+    if !need_root() {
+        return;
+    }
+    for own_mount in [false, true] {
+        let place = Place::new(own_mount);
+        let store = open(&place.store());
+        create(&store, 'a', None).unwrap();
+        store.release(&id('a')).unwrap();
+        let data = place.store().join("overlay/RO").join(id('a'));
+        let note = place.store().join(".isula-storage/overlay-layers/remote-removals").join(id('a').as_str());
+        let (of_other, mut is_first) = (data.clone(), true);
+        let other_host = move |_: &str| {
+            // Once it is noted what is to be removed.
+            if note.exists() && std::mem::take(&mut is_first) {
+                std::fs::remove_dir_all(&of_other).unwrap();
+                std::fs::create_dir_all(of_other.join("diff")).unwrap();
+                std::fs::write(of_other.join("diff/content"), "of the other host").unwrap();
+            }
+            Ok(())
+        };
+        with_hook(other_host, || store.delete(id('a').as_str())).unwrap();
+        assert!(!store.exists(id('a').as_str()));
+        store.close().unwrap();
+        let store = open(&place.store());
+        assert_eq!(std::fs::read(data.join("diff/content")).unwrap(), b"of the other host", "{own_mount}");
+        assert_eq!(store.disk.shared().unwrap().noted_removals().unwrap(), []);
+    }
+}
+
 #[test]
 fn a_disk_that_fails_leaves_nothing_of_a_new_shared_layer() {
     if !need_root() {

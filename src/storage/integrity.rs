@@ -128,8 +128,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Puts a layer aside, and before it everything that stands on it. Something of that is mounted: `InUse`, nothing is
-    /// moved.
+    /// Puts a layer aside, and before it everything that stands on it. Something of that is mounted: `InUse`; it is shared
+    /// with other hosts: `Unsupported`; nothing is moved then.
     fn put_tree_aside(&self, bottom: &LayerId, reason: &str) -> Result<()> {
         let tree = self.tree(bottom);
         for layer in &tree {
@@ -138,6 +138,7 @@ impl Storage {
                 return Err(Error::new(ErrorKind::InUse, format!("layer {} is mounted", layer.id)));
             }
         }
+        tree.iter().try_for_each(|layer| self.layers().check_unshared(&layer.id))?;
         let ids: HashSet<&str> = tree.iter().map(|layer| layer.id.as_str()).collect();
         let on_bottom = |what: &str| format!("{what} {bottom} is not as it was made: {reason}");
         let uses = |layer: Option<&str>| layer.is_some_and(|layer| ids.contains(layer));

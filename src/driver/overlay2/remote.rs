@@ -30,14 +30,18 @@ use super::{Overlay, Overlay2};
 /// Random characters in the name of a link that is about to replace another.
 const TEMPORARY_LEN: usize = 10;
 
+/// Inode and time of change of a layer's directory. Taking anything out of it changes the time, also where a deletion on
+/// another host goes on in place; an inode alone may soon be that of another directory.
+type Look = (u64, i64, u32);
+
 /// What the driver knows of shared layers.
 #[derive(Debug)]
 pub(super) struct Remote {
     dir: SharedDir,
     /// Layers being made, which nobody else sees yet.
     pending: Mutex<HashMap<LayerId, SharedEntry>>,
-    /// Layers that were whole at the last look, by the inode of their directory, and their short names.
-    known: Mutex<HashMap<LayerId, (u64, LinkName)>>,
+    /// Layers that were whole at the last look, how their directory was then, and their short names.
+    known: Mutex<HashMap<LayerId, (Look, LinkName)>>,
 }
 
 impl Remote {
@@ -248,11 +252,12 @@ impl Overlay {
         remote: &Remote,
         shared: &Dir,
         id: &LayerId,
-        known: Option<&(u64, LinkName)>,
-    ) -> Result<(u64, LinkName)> {
-        let inode = shared.stat(id.as_str())?.map_or(0, |stat| stat.inode);
+        known: Option<&(Look, LinkName)>,
+    ) -> Result<(Look, LinkName)> {
+        let look =
+            shared.stat(id.as_str())?.map_or((0, 0, 0), |stat| (stat.inode, stat.mtime, stat.mtime_nanos));
         let link = match known {
-            Some((before, link)) if *before == inode => link.clone(),
+            Some((before, link)) if *before == look => link.clone(),
             _ => {
                 let layer = shared.open_dir(id.as_str())?;
                 if !has_dir(&layer, DIFF)? {
@@ -267,7 +272,7 @@ impl Overlay {
             return Err(Error::corrupt("its name in the home is a symbolic link that leads elsewhere"));
         }
         self.ensure_shared_link(id, &link)?;
-        Ok((inode, link))
+        Ok((look, link))
     }
 
     /// Gives a layer this short name. A name that leads to nothing is replaced in one step: it is never missing.
