@@ -107,11 +107,16 @@ place: $(STATIC)
 	"$$tool" completion bash > "$$share/bash-completion/completions/isula-storage"
 	"$$tool" completion zsh > "$$share/zsh/site-functions/_isula-storage"
 	"$$tool" completion fish > "$$share/fish/vendor_completions.d/isula-storage.fish"
+	# A program that took the header for that of the other build would hand over a struct that is too short.
+	define=
+	if $(NM) -D --defined-only '$(RELEASE)/libisula_storage.so' | grep ' remote_start_refresh_thread$$' > /dev/null; then
+		define=' -DENABLE_REMOTE_LAYER_STORE'
+	fi
 	printf '%s\n' > "$$lib/pkgconfig/isula-storage.pc" \
 		'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' \
 		'Name: isula-storage' 'Description: Crash-safe storage for container engines' 'Version: $(VERSION)' \
 		'Libs: -L$${libdir} -lisula_storage' 'Libs.private: -lutil -lrt -lpthread -lm -ldl' \
-		'Cflags: -I$${includedir}'
+		"Cflags: -I\$${includedir}$$define"
 
 uninstall: ## remove what install installed
 	lib='$(DESTDIR)$(LIBDIR)' share='$(DESTDIR)$(DATADIR)'

@@ -182,6 +182,17 @@ fn the_commands_of_the_readme_work() {
     }
 }
 
+/// Whoever asks pkg-config gets the structs that the library was built with.
+#[test]
+fn pkg_config_tells_of_the_build_with_remote_layers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shell = Command::new("sh");
+    let command = "cc \"$1\" $(pkg-config --cflags --libs isula-storage) -o layout && ./layout";
+    shell.args(["-ec", command, "sh"]).arg(c_test("layout.c")).current_dir(dir.path());
+    shell.env("PKG_CONFIG_PATH", library().join("pkgconfig")).env_remove("PKG_CONFIG_LIBDIR");
+    run(shell.env("LD_LIBRARY_PATH", library()));
+}
+
 #[test]
 fn only_names_of_the_interface_are_global_in_the_static_library() {
     let symbols = symbols(&["--extern-only", "--defined-only"], &library().join("libisula_storage.a"));
