@@ -187,8 +187,8 @@ fn the_commands_of_the_readme_work() {
 fn pkg_config_tells_of_the_build_with_remote_layers() {
     let dir = tempfile::tempdir().unwrap();
     let mut shell = Command::new("sh");
-    let command = "cc \"$1\" $(pkg-config --cflags --libs isula-storage) -o layout && ./layout";
-    shell.args(["-ec", command, "sh"]).arg(c_test("layout.c")).current_dir(dir.path());
+    let command = "cc -I \"$2\" \"$1\" $(pkg-config --cflags --libs isula-storage) -o layout && ./layout";
+    shell.args(["-ec", command, "sh"]).arg(c_test("layout.c")).arg(source("src/ffi")).current_dir(dir.path());
     shell.env("PKG_CONFIG_PATH", library().join("pkgconfig")).env_remove("PKG_CONFIG_LIBDIR");
     run(shell.env("LD_LIBRARY_PATH", library()));
 }
