@@ -22,11 +22,12 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 STATIC := $(RELEASE)/static/libisula_storage.a
 NM ?= nm
 OBJCOPY ?= objcopy
-# Debian packages, and the command by which each is known to be there.
+# Debian packages, and the command or file by which each is known to be there.
 DEMO_PACKAGES := gcc:gcc python3:python3
 CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-config \
 	make:make valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
-	python3:python3 strace:strace git:git
+	python3:python3 strace:strace git:git golang-go:go \
+	golang-github-coreos-bbolt-dev:/usr/share/gocode/src/go.etcd.io/bbolt/db.go
 
 .PHONY: help all static demo check tsan bench install place uninstall header fmt clean cargo demo-packages check-packages
 
@@ -140,7 +141,7 @@ cargo:
 demo-packages check-packages: %-packages:
 	@missing=()
 	for pair in $($(shell echo $* | tr a-z A-Z)_PACKAGES); do
-		command -v "$${pair#*:}" > /dev/null || missing+=("$${pair%%:*}")
+		command -v "$${pair#*:}" > /dev/null || [[ "$$pair" == *:/* && -e "$${pair#*:}" ]] || missing+=("$${pair%%:*}")
 	done
 	[ $${#missing[@]} -gt 0 ] || exit 0
 	echo "missing Debian packages: $${missing[*]}"

@@ -31,6 +31,7 @@ pub mod archive;
 pub mod driver;
 pub mod image;
 pub mod layer;
+pub mod metadata;
 pub mod persist;
 pub mod rootfs;
 pub mod storage;

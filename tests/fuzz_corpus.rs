@@ -12,6 +12,7 @@ mod bodies;
 use std::path::Path;
 
 use isula_storage::archive::fuzzing;
+use isula_storage::metadata::boltfile;
 
 fn target(name: &str) -> fn(&[u8]) {
     match name {
@@ -23,6 +24,8 @@ fn target(name: &str) -> fn(&[u8]) {
         "decompression" => fuzzing::decompression,
         "unpacking" => bodies::unpacking,
         "records" => bodies::records,
+        "bolt_file" => boltfile::fuzzing::file,
+        "bolt_changes" => boltfile::fuzzing::changes,
         "references" => bodies::references,
         "documents" => bodies::documents,
         other => panic!("the fuzz target {other} is not replayed"),
