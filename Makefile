@@ -78,8 +78,9 @@ tsan: check-packages cargo ## many users of a daemon under ThreadSanitizer (buil
 	if [ "$$(id -u)" = 0 ]; then export CI=true; fi
 	cargo test --locked --test daemon_races
 
-bench: cargo ## time an import beside tar; FILES=48000 MIB=1024 for a large image
+bench: cargo ## time an import beside tar, and what many images cost; FILES=48000 MIB=1024 for a large image
 	cargo bench --locked --bench import
+	cargo bench --locked --bench scale
 
 header: cargo ## write include/ anew
 	UPDATE_HEADERS=1 cargo test --locked --test abi_header

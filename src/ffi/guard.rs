@@ -29,8 +29,15 @@ impl<T> Failure for *const T {
     const FAILED: Self = ptr::null();
 }
 
+/// The last error of a thread. A question answered with "no" is put into words only when somebody asks for them.
+enum Last {
+    Nothing,
+    Said(CString),
+    Unsaid(&'static str, Error),
+}
+
 thread_local! {
-    static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
+    static LAST_ERROR: RefCell<Last> = const { RefCell::new(Last::Nothing) };
     static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -48,9 +55,13 @@ pub(crate) fn guard<T: Failure>(name: &'static str, body: impl FnOnce() -> Resul
         Err(error) => {
             // The log and the host are foreign code that may call the library and fail: what is the caller's comes last.
             let code = error.errno();
-            let text = format!("{name}: {}", error.report());
-            tell(&error, &text);
-            remember(&text);
+            if is_unheard(&error) {
+                remember(Last::Unsaid(name, error));
+            } else {
+                let text = words(name, &error);
+                tell(&error, &text);
+                remember(Last::Said(c_text(&text)));
+            }
             set_errno(code);
             T::FAILED
         }
@@ -78,11 +89,23 @@ fn panicked(payload: Box<dyn Any + Send>) -> Error {
     Error::new(ErrorKind::Latched, format!("internal error (a panic was caught): {text}"))
 }
 
-fn remember(text: &str) {
-    // A NUL cannot be in a C string; it may come from a file name or a record.
-    let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+fn words(name: &str, error: &Error) -> String {
+    format!("{name}: {}", error.report())
+}
+
+/// A NUL cannot be in a C string; it may come from a file name or a record.
+fn c_text(text: &str) -> CString {
+    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
+}
+
+fn remember(error: Last) {
     // Fails only while the thread ends, when nobody can ask any more.
-    let _kept = LAST_ERROR.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(text)));
+    let _kept = LAST_ERROR.try_with(|last| last.try_borrow_mut().map(|mut last| *last = error));
+}
+
+/// Whether nobody is told of an error: a question answered with "no", unless the log wants to know.
+fn is_unheard(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.shown().is_none() && !log::log_enabled!(log::Level::Debug)
 }
 
 /// Runs a callback of the caller that is told something, unless this thread is in one already: a callback that calls
@@ -129,7 +152,16 @@ pub(crate) fn set_errno(value: c_int) {
 #[unsafe(no_mangle)]
 pub extern "C" fn isula_storage_last_error() -> *const c_char {
     LAST_ERROR
-        .try_with(|last| last.borrow().as_ref().map_or(ptr::null(), |text| text.as_ptr()))
+        .try_with(|last| {
+            let mut last = last.borrow_mut();
+            if let Last::Unsaid(name, error) = &*last {
+                *last = Last::Said(c_text(&words(name, error)));
+            }
+            match &*last {
+                Last::Said(text) => text.as_ptr(),
+                Last::Nothing | Last::Unsaid(..) => ptr::null(),
+            }
+        })
         .unwrap_or(ptr::null())
 }
 

@@ -369,7 +369,7 @@ pub unsafe extern "C" fn image_store_get_image_summary(id: *const c_char) -> *mu
     guard("image_store_get_image_summary", || {
         // SAFETY: the caller's promise.
         let id = unsafe { arg::text(id, "id") }?;
-        Ok(out::summary(&IMAGES.get()?.read(|store| store.summary(id))?)?.into_raw())
+        Ok(out::summary(IMAGES.get()?.read(|store| store.shared_summary(id))?.as_ref())?.into_raw())
     })
 }
 
@@ -505,7 +505,7 @@ pub unsafe extern "C" fn image_store_get_all_images(images_list: *mut CImagetool
     guard("image_store_get_all_images", || {
         // SAFETY: the caller's promise.
         let list = unsafe { arg::out(images_list, "images_list") }?;
-        let summaries = IMAGES.get()?.read(ImageStore::summaries)?;
+        let summaries = IMAGES.get()?.read(ImageStore::shared_summaries)?;
         if !summaries.is_empty() {
             list.set(out::summaries(&summaries)?.into_value());
         }

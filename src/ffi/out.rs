@@ -4,6 +4,7 @@
 use std::ffi::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::ffi::cmem::{self, CArray, CBox};
@@ -127,10 +128,10 @@ pub(crate) fn summary(summary: &ImageSummary) -> Result<CBox<CImagetoolImageSumm
 }
 
 /// What lists show of all images.
-pub(crate) fn summaries(summaries: &[ImageSummary]) -> Result<CBox<CImagetoolImagesList>> {
+pub(crate) fn summaries(summaries: &[Arc<ImageSummary>]) -> Result<CBox<CImagetoolImagesList>> {
     let mut out = CBox::<CImagetoolImagesList>::zeroed()?;
     let list = &mut *out;
-    cmem::set_pointers(&mut list.images, &mut list.images_len, summaries, summary)?;
+    cmem::set_pointers(&mut list.images, &mut list.images_len, summaries, |image| summary(image))?;
     Ok(out)
 }
 

@@ -84,7 +84,7 @@ pub unsafe extern "C" fn storage_img_get_summary(img_id: *const c_char) -> *mut 
         let name = unsafe { arg::text(img_id, "img_id") }?;
         let summary = STORAGE.get()?.read(|storage| {
             let id = storage.find_image(name)?;
-            storage.images().summary(id.as_str())
+            storage.images().shared_summary(id.as_str())
         })?;
         Ok(out::summary(&summary)?.into_raw())
     })
@@ -323,7 +323,7 @@ pub unsafe extern "C" fn storage_get_all_images(images: *mut CImagetoolImagesLis
     guard("storage_get_all_images", || {
         // SAFETY: the caller's promise.
         let list = unsafe { arg::out(images, "images") }?;
-        let summaries = STORAGE.get()?.read(|storage| storage.images().summaries())?;
+        let summaries = STORAGE.get()?.read(|storage| storage.images().shared_summaries())?;
         if !summaries.is_empty() {
             list.set(out::summaries(&summaries)?.into_value());
         }

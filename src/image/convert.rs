@@ -49,7 +49,7 @@ pub(super) fn convert(
     store: &ImageStore,
     image: &Found,
     manifest: &[u8],
-    found: &[Found],
+    found: &[Box<Found>],
     heal: bool,
 ) -> Result<Converted> {
     let Found { id: old, record, .. } = image;

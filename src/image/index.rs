@@ -11,7 +11,7 @@ use crate::record::image::ImageRecord;
 use crate::reference;
 use crate::spec::config::ImageConfig;
 
-use super::summary::{ImageSummary, digest_reference, manifest_digest};
+use super::summary::{ImageSummary, ShownConfig, digest_reference, manifest_digest};
 
 /// An image. Never changed: a change makes a new one in its place.
 #[derive(Debug, Clone)]
@@ -27,14 +27,22 @@ pub(super) struct Image {
 /// The config of an image.
 #[derive(Debug, Clone)]
 pub(super) enum Config {
-    Parsed(Arc<ImageConfig>),
+    Whole(Arc<WholeConfig>),
     Missing,
     Broken(Arc<str>),
 }
 
+/// A config that can be read. As text it takes a fraction of the memory, and it is rarely asked for.
+#[derive(Debug)]
+pub(super) struct WholeConfig {
+    text: Box<[u8]>,
+    /// What lists show of it.
+    shown: ShownConfig,
+}
+
 impl Image {
     pub(super) fn new(id: ImageId, record: ImageRecord, config: Config, default_host: Option<&str>) -> Self {
-        let summary = ImageSummary::of(id.as_str(), &record, config.parsed(), default_host);
+        let summary = ImageSummary::with(id.as_str(), &record, config.shown(), default_host);
         Image { id, record: Arc::new(record), config, summary: Arc::new(summary), unsaved: false }
     }
 
@@ -61,16 +69,25 @@ impl Config {
     /// Reads the content of a config file.
     pub(super) fn read(content: &[u8]) -> Self {
         match ImageConfig::parse(content) {
-            Ok(config) => Config::Parsed(Arc::new(config)),
+            Ok(config) => {
+                let shown = ShownConfig::of(&config);
+                Config::Whole(Arc::new(WholeConfig { text: content.into(), shown }))
+            }
             Err(error) => Config::Broken(error.report().into()),
         }
     }
 
-    pub(super) fn parsed(&self) -> Option<&ImageConfig> {
+    fn shown(&self) -> Option<&ShownConfig> {
         match self {
-            Config::Parsed(config) => Some(config),
+            Config::Whole(config) => Some(&config.shown),
             Config::Missing | Config::Broken(_) => None,
         }
+    }
+}
+
+impl WholeConfig {
+    pub(super) fn parse(&self) -> Result<ImageConfig> {
+        ImageConfig::parse(&self.text)
     }
 }
 
@@ -79,7 +96,7 @@ impl Config {
 pub(super) struct Index {
     images: BTreeMap<ImageId, (u64, Arc<Image>)>,
     order: BTreeMap<u64, Arc<Image>>,
-    names: HashMap<String, ImageId>,
+    names: HashMap<String, Arc<Image>>,
     digests: HashMap<String, Vec<ImageId>>,
     /// How many images have this top layer.
     tops: HashMap<String, usize>,
@@ -119,7 +136,7 @@ impl Index {
 
     /// The image that has this name.
     pub(super) fn holder(&self, name: &str) -> Option<&Arc<Image>> {
-        self.names.get(name).and_then(|id| self.get(id.as_str()))
+        self.names.get(name)
     }
 
     /// Images with this digest, in order.
@@ -147,7 +164,7 @@ impl Index {
             *self.tops.entry(top.clone()).or_insert(0) += 1;
         }
         for name in &image.record.names {
-            self.names.insert(name.clone(), image.id.clone());
+            self.names.insert(name.clone(), Arc::clone(&image));
         }
         for digest in image.digests() {
             let images = self.digests.entry(digest.to_owned()).or_default();
@@ -181,7 +198,7 @@ impl Index {
 
     fn forget_names(&mut self, image: &Image) {
         for name in &image.record.names {
-            if self.names.get(name) == Some(&image.id) {
+            if self.names.get(name).is_some_and(|holder| holder.id == image.id) {
                 self.names.remove(name);
             }
         }
@@ -200,13 +217,26 @@ impl Index {
 
     /// The image that `text` means: an id, a name, a unique short id, a digest reference, in this order.
     pub(super) fn resolve(&self, text: &str, default_host: Option<&str>) -> Result<&Arc<Image>> {
+        self.meant(text, default_host).map_err(|several| match several {
+            Some((one, two)) => ambiguous(text, one, two),
+            None => Error::not_found(format!("no such image: {}", shown(text))),
+        })
+    }
+
+    /// The same; else the images that it may mean, if there are several. Allocates nothing.
+    pub(super) fn meant(
+        &self,
+        text: &str,
+        default_host: Option<&str>,
+    ) -> Result<&Arc<Image>, Option<(&Image, &Image)>> {
+        // A text of the length of an id is one, or the name of an image, or a short id that is whole.
         if let Some(image) = self.get(text).or_else(|| self.holder(text)) {
             return Ok(image);
         }
         let mut fitting = self.starting_with(text);
         match (fitting.next(), fitting.next()) {
             (Some(image), None) => return Ok(image),
-            (Some(one), Some(two)) => return Err(ambiguous(text, one, two)),
+            (Some(one), Some(two)) => return Err(Some((one, two))),
             (None, _) => {}
         }
         let digest = reference::digest_position(text).and_then(|at| text.get(at + 1..));
@@ -215,15 +245,16 @@ impl Index {
         meant
             .find(|(image, digest)| image.is_meant_by(text, digest, default_host))
             .map(|(image, _)| image)
-            .ok_or_else(|| Error::not_found(format!("no such image: {}", shown(text))))
+            .ok_or(None)
     }
 
     /// Images whose id starts with `text`, if that is a short id.
     fn starting_with<'a, 'b>(&'a self, text: &'b str) -> impl Iterator<Item = &'a Arc<Image>> + use<'a, 'b> {
-        let range = (Bound::Included(text), Bound::Unbounded);
-        let fitting =
-            self.images.range::<str, _>(range).take_while(move |(id, _)| id.as_str().starts_with(text));
-        fitting.filter(|_| id::is_short(text)).map(|(_, (_, image))| image)
+        // What is no short id is not looked for.
+        let range = id::is_short(text).then_some((Bound::Included(text), Bound::Unbounded));
+        let fitting = range.into_iter().flat_map(|range| self.images.range::<str, _>(range));
+        let fitting = fitting.take_while(move |(id, _)| id.as_str().starts_with(text));
+        fitting.map(|(_, (_, image))| image)
     }
 }
 
@@ -233,8 +264,8 @@ fn ambiguous(text: &str, one: &Image, two: &Image) -> Error {
 }
 
 /// A name as it may stand in a message.
-fn shown(text: &str) -> String {
-    text.chars().take(200).collect()
+fn shown(text: &str) -> &str {
+    text.char_indices().nth(200).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 //! A start never deletes out of doubt: what is doubtful is put aside, what is incomplete stays where it is, and both
 //! are reported. Only what is marked as unfinished by its own name is removed.
 
-use std::collections::HashMap;
 use std::thread;
 
 use crate::error::{During, Error, Result};
@@ -12,11 +11,11 @@ use crate::id::{self, ImageId};
 use crate::layer::Problem;
 use crate::persist;
 use crate::reference;
-use crate::sys::fs::{Entry, FileKind};
+use crate::sys::fs::{Entry, FileKind, SmallFiles};
 use crate::time::Timestamp;
 
 use super::convert::{self, Converted};
-use super::examine::{Content, Found, examine};
+use super::examine::{Content, Found, examine, examine_quickly};
 use super::files::{FILE_MODE, RECORD};
 use super::index::{Image, Index};
 use super::summary::manifest_digest;
@@ -44,9 +43,9 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
     let mut schema1 = Vec::new();
     for (id, content) in examine_all(store, &ids, heal)? {
         match content {
-            Content::Image(image) => found.push(*image),
+            Content::Image(image) => found.push(image),
             Content::Schema1(image, manifest) => schema1.push((image, manifest)),
-            Content::Incomplete(image, _) if is_listed(store, &id) => found.push(*image),
+            Content::Incomplete(image, _) if is_listed(store, &id) => found.push(image),
             Content::Incomplete(_, reason) => problems.push(problem(&id, reason, false)),
             Content::Nothing(reason) => problems.push(problem(&id, reason, false)),
             Content::Doubtful(reason) => problems.push(put_aside(store, &id, reason, heal)),
@@ -54,13 +53,13 @@ pub(super) fn load(store: &ImageStore, heal: bool) -> Result<Loaded> {
     }
     for (image, manifest) in schema1 {
         match convert::convert(store, &image, &manifest, &found, heal) {
-            Ok(Converted::New(image)) => found.push(*image),
+            Ok(Converted::New(image)) => found.push(image),
             Ok(Converted::Before) => {}
             Err(error) => {
                 let reason = format!("its manifest is of schema 1 and was not converted: {}", error.report());
                 problems.push(problem(&image.id, reason, false));
                 if is_listed(store, &image.id) {
-                    found.push(*image);
+                    found.push(image);
                 }
             }
         }
@@ -141,7 +140,12 @@ fn image_ids(store: &ImageStore, heal: bool, problems: &mut Vec<Problem>) -> Res
 
 fn examine_all(store: &ImageStore, ids: &[ImageId], sweep: bool) -> Result<Vec<(ImageId, Content)>> {
     let examine_some = |ids: &[ImageId]| -> Result<Vec<(ImageId, Content)>> {
-        ids.iter().map(|id| Ok((id.clone(), examine(&store.root, id, sweep)?))).collect()
+        let mut files = SmallFiles::default();
+        let mut examine_one = |id| match examine_quickly(&store.root, id, &mut files) {
+            Some(image) => Ok(Content::Image(image)),
+            None => examine(&store.root, id, sweep),
+        };
+        ids.iter().map(|id| Ok((id.clone(), examine_one(id)?))).collect()
     };
     let cores = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let threads = cores.min(ids.len() / WORTH_A_THREAD).max(1);
@@ -171,30 +175,30 @@ fn examine_all(store: &ImageStore, ids: &[ImageId], sweep: bool) -> Result<Vec<(
 }
 
 /// Puts the images in order: of two that claim one name, the one loaded later loses it.
-fn index(store: &ImageStore, found: Vec<Found>, heal: bool, problems: &mut Vec<Problem>) -> Index {
-    let mut found: Vec<(Timestamp, Found)> =
+fn index(store: &ImageStore, found: Vec<Box<Found>>, heal: bool, problems: &mut Vec<Problem>) -> Index {
+    let mut found: Vec<(Timestamp, Box<Found>)> =
         found.into_iter().map(|image| (loaded_time(&image), image)).collect();
     found.sort_by(|(a_time, a), (b_time, b)| (a_time, &a.id).cmp(&(b_time, &b.id)));
     let host = store.default_host.as_deref();
-    let mut holders: HashMap<String, ImageId> = HashMap::new();
     let mut index = Index::default();
     for (_, image) in found {
-        let Found { id, mut record, config } = image;
-        let before = record.clone();
+        let Found { id, mut record, config } = *image;
+        let before = record.names.clone();
         let stripped = tidy_names(&mut record.names, host);
-        record.names.retain(|name| match holders.get(name) {
+        record.names.retain(|name| match index.holder(name) {
             None => true,
             Some(holder) => {
+                let holder = &holder.id;
                 let reason = format!("name {name} belongs to image {holder}, which was loaded earlier");
                 problems.push(problem(&id, reason, false));
                 false
             }
         });
-        holders.extend(record.names.iter().map(|name| (name.clone(), id.clone())));
+        let mut unsaved = record.names != before;
         if record.digest.is_none() {
             record.digest = manifest_digest(&record).map(str::to_owned);
+            unsaved |= record.digest.is_some();
         }
-        let mut unsaved = record != before;
         if stripped && heal {
             match save_stripped(store, &id, &record) {
                 Ok(()) => unsaved = false,

@@ -274,7 +274,7 @@ impl ImageStore {
         if let Err(error) = open::refresh(self) {
             log::warn!("look for changes of image store {}: {}", self.dir().display(), error.report());
         }
-        self.index.read().resolve(image, self.default_host.as_deref()).is_ok()
+        self.index.read().meant(image, self.default_host.as_deref()).is_ok()
     }
 
     /// Full id of the image of any such name. Ambiguous short ids are `NotFound` and the message says so.
@@ -308,6 +308,11 @@ impl ImageStore {
         self.read(Index::len)
     }
 
+    /// The same as [`summary`](Self::summary) without copying it.
+    pub fn shared_summary(&self, image: &str) -> Result<Arc<ImageSummary>> {
+        self.find(image).map(|image| Arc::clone(&image.summary))
+    }
+
     /// What lists show of one image; no disk is read.
     pub fn summary(&self, image: &str) -> Result<ImageSummary> {
         self.find(image).map(|image| ImageSummary::clone(&image.summary))
@@ -323,11 +328,11 @@ impl ImageStore {
         self.read(|index| self.tallied(index).map(|image| Arc::clone(&image.summary)).collect())
     }
 
-    /// The image's config as parsed when it was loaded or set; `Corrupt`/`NotFound` when it has none.
+    /// The image's config as it was when it was loaded or set; `Corrupt`/`NotFound` when it has none.
     pub fn config(&self, image: &str) -> Result<Arc<ImageConfig>> {
         let image = self.find(image)?;
         match &image.config {
-            Config::Parsed(config) => Ok(Arc::clone(config)),
+            Config::Whole(config) => config.parse().map(Arc::new),
             Config::Missing => Err(Error::not_found(format!("image {} has no config", image.id))),
             Config::Broken(why) => Err(Error::corrupt(format!("config of image {}: {why}", image.id))),
         }

@@ -32,6 +32,24 @@ pub struct ImageSummary {
     pub labels: Option<Vec<(String, String)>>,
 }
 
+/// What lists show of a config.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ShownConfig {
+    uid: Option<i64>,
+    username: Option<String>,
+    labels: Option<Vec<(String, String)>>,
+}
+
+impl ShownConfig {
+    pub(super) fn of(config: &ImageConfig) -> Self {
+        let Some(run) = &config.config else { return ShownConfig::default() };
+        let user = run.user.as_deref().and_then(|user| reference::parse_user_group(user).0);
+        let uid = user.and_then(reference::parse_integer);
+        let username = user.filter(|_| uid.is_none()).map(str::to_owned);
+        ShownConfig { uid, username, labels: run.labels.clone() }
+    }
+}
+
 impl ImageSummary {
     /// The summary of an image; without a config there is neither user nor labels. Pure.
     pub fn of(
@@ -40,10 +58,15 @@ impl ImageSummary {
         config: Option<&ImageConfig>,
         default_host: Option<&str>,
     ) -> Self {
-        let run = config.and_then(|config| config.config.as_ref());
-        let user =
-            run.and_then(|run| run.user.as_deref()).and_then(|user| reference::parse_user_group(user).0);
-        let uid = user.and_then(reference::parse_integer);
+        ImageSummary::with(id, record, config.map(ShownConfig::of).as_ref(), default_host)
+    }
+
+    pub(super) fn with(
+        id: &str,
+        record: &ImageRecord,
+        config: Option<&ShownConfig>,
+        default_host: Option<&str>,
+    ) -> Self {
         let (digests, tags): (Vec<_>, Vec<_>) =
             record.names.iter().cloned().partition(|name| reference::is_digest_name(name));
         ImageSummary {
@@ -54,9 +77,9 @@ impl ImageSummary {
             size: record.size,
             created: record.created.clone(),
             loaded: record.loaded.clone(),
-            uid,
-            username: user.filter(|_| uid.is_none()).map(str::to_owned),
-            labels: run.and_then(|run| run.labels.clone()),
+            uid: config.and_then(|config| config.uid),
+            username: config.and_then(|config| config.username.clone()),
+            labels: config.and_then(|config| config.labels.clone()),
         }
     }
 }

@@ -13,11 +13,13 @@ mod write;
 pub use parse::{MAX_TEXT, parse};
 pub use write::{ObjectWriter, to_text};
 
+use std::borrow::Cow;
+
 use crate::error::{Error, ErrorKind, Result};
 
-/// A JSON value. Strings end at an embedded NUL, as C sees them.
+/// A JSON value. Strings end at an embedded NUL, as C sees them; those without escapes are borrowed from the text.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum Value<'a> {
     /// `null`
     Null,
     /// `true` or `false`
@@ -25,11 +27,11 @@ pub enum Value {
     /// Any number.
     Number(Number),
     /// A string.
-    String(String),
+    String(Cow<'a, str>),
     /// An array.
-    Array(Vec<Value>),
+    Array(Vec<Value<'a>>),
     /// An object: members in order, duplicates included.
-    Object(Vec<(String, Value)>),
+    Object(Vec<(Cow<'a, str>, Value<'a>)>),
 }
 
 /// A JSON number.
@@ -46,9 +48,26 @@ pub enum Number {
 /// Members of a map from strings to `T`, in order.
 pub type Map<T> = Vec<(String, T)>;
 
-impl Value {
+impl<'a> Value<'a> {
+    /// The same that borrows nothing.
+    pub fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::Null => Value::Null,
+            Value::Bool(value) => Value::Bool(value),
+            Value::Number(number) => Value::Number(number),
+            Value::String(text) => Value::String(Cow::Owned(text.into_owned())),
+            Value::Array(elements) => Value::Array(elements.into_iter().map(Value::into_owned).collect()),
+            Value::Object(members) => {
+                let owned = |(key, value): (Cow<'_, str>, Value<'_>)| {
+                    (Cow::Owned(key.into_owned()), value.into_owned())
+                };
+                Value::Object(members.into_iter().map(owned).collect())
+            }
+        }
+    }
+
     /// The first member `key`; `None` when there is none or this is no object.
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&Value<'a>> {
         match self {
             Value::Object(members) => members.iter().find(|(name, _)| name == key).map(|(_, value)| value),
             _ => None,
@@ -64,7 +83,7 @@ impl Value {
     }
 
     /// The elements; `None` when this is no array.
-    pub fn as_array(&self) -> Option<&[Value]> {
+    pub fn as_array(&self) -> Option<&[Value<'a>]> {
         match self {
             Value::Array(elements) => Some(elements),
             _ => None,
@@ -72,7 +91,7 @@ impl Value {
     }
 
     /// The members; `None` when this is no object.
-    pub fn as_object(&self) -> Option<&[(String, Value)]> {
+    pub fn as_object(&self) -> Option<&[(Cow<'a, str>, Value<'a>)]> {
         match self {
             Value::Object(members) => Some(members),
             _ => None,
@@ -100,17 +119,17 @@ impl Value {
     }
 
     /// The elements of member `key`; absent or no array: none.
-    pub fn array(&self, key: &str) -> &[Value] {
+    pub fn array(&self, key: &str) -> &[Value<'a>] {
         self.get(key).and_then(Value::as_array).unwrap_or_default()
     }
 
     /// Member `key` if it is an object.
-    pub fn object(&self, key: &str) -> Option<&Value> {
+    pub fn object(&self, key: &str) -> Option<&Value<'a>> {
         self.get(key).filter(|value| value.as_object().is_some())
     }
 
     /// Member `key`, which must be an object: else `InvalidData`.
-    pub fn required_object(&self, key: &str) -> Result<&Value> {
+    pub fn required_object(&self, key: &str) -> Result<&Value<'a>> {
         self.object(key).ok_or_else(|| missing(key))
     }
 
@@ -122,7 +141,7 @@ impl Value {
     /// Keys of the object `key`, whatever their values; absent or no object: `None`.
     pub fn keys(&self, key: &str) -> Option<Vec<String>> {
         let members = self.get(key)?.as_object()?;
-        Some(members.iter().map(|(name, _)| name.clone()).collect())
+        Some(members.iter().map(|(name, _)| name.clone().into_owned()).collect())
     }
 
     /// The object `key` as a map of strings; absent or no object: `None`; a member that is no string: `InvalidData`.
@@ -141,14 +160,14 @@ impl Value {
 
     fn map<T>(&self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<Map<T>>> {
         let Some(members) = self.get(key).and_then(Value::as_object) else { return Ok(None) };
-        let read_member = |(name, value): &(String, Value)| {
+        let read_member = |(name, value): &(Cow<'_, str>, Value<'_>)| {
             let value = read(value).ok_or_else(|| {
                 Error::new(
                     ErrorKind::InvalidData,
                     format!("member {name:?} of {key:?} has a wrong type or value"),
                 )
             })?;
-            Ok((name.clone(), value))
+            Ok((name.clone().into_owned(), value))
         };
         members.iter().map(read_member).collect::<Result<_>>().map(Some)
     }
@@ -210,7 +229,7 @@ fn missing(key: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn value(text: &str) -> Value {
+    fn value(text: &str) -> Value<'_> {
         parse(text.as_bytes()).unwrap()
     }
 

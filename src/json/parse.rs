@@ -15,17 +15,26 @@ pub const MAX_TEXT: usize = 10 * 1024 * 1024;
 /// Parses a JSON text as the reference does: content ends at an embedded NUL, comments in the style of C and C++ are
 /// skipped, a surrogate without its pair becomes `?`; empty input, trailing commas, trailing garbage and invalid
 /// UTF-8 are errors (`InvalidData`), as is nesting deeper than 128. [`MAX_TEXT`] or longer: `LimitExceeded`.
-pub fn parse(text: &[u8]) -> Result<Value> {
-    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+pub fn parse(text: &[u8]) -> Result<Value<'_>> {
+    // Much faster than to look for the first one.
+    let text =
+        if text.contains(&0) { text.split(|&byte| byte == 0).next().unwrap_or_default() } else { text };
     if text.len() >= MAX_TEXT {
         let message = format!("parse JSON of {} bytes: the limit is {MAX_TEXT}", text.len());
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
-    let text = plain(text);
-    let mut source = serde_json::Deserializer::from_slice(&text);
-    Value::deserialize(&mut source)
-        .and_then(|value| source.end().map(|()| value))
-        .map_err(|error| Error::with_source(ErrorKind::InvalidData, "parse JSON", error))
+    let parsed = parse_plain(text).or_else(|error| match plain(text) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(text) => parse_plain(&text).map(Value::into_owned),
+    });
+    parsed.map_err(|error| Error::with_source(ErrorKind::InvalidData, "parse JSON", error))
+}
+
+/// Refuses whatever [`plain`] would replace.
+fn parse_plain(text: &[u8]) -> serde_json::Result<Value<'_>> {
+    let mut source = serde_json::Deserializer::from_slice(text);
+    let value = Value::deserialize(&mut source)?;
+    source.end().map(|()| value)
 }
 
 /// Replaces what `serde_json` does not take: comments by a blank, lone surrogate escapes by `?`.
@@ -108,14 +117,11 @@ fn unicode_escape(text: &[u8]) -> Option<u16> {
 }
 
 /// C strings end at the first NUL, which a text may hold as `\u0000`.
-fn until_nul(mut text: String) -> String {
-    if let Some(end) = text.find('\0') {
-        text.truncate(end);
-    }
-    text
+fn until_nul(text: &str) -> &str {
+    text.find('\0').and_then(|end| text.get(..end)).unwrap_or(text)
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for Value<'de> {
     fn deserialize<D: Deserializer<'de>>(source: D) -> std::result::Result<Self, D::Error> {
         source.deserialize_any(ValueVisitor)
     }
@@ -124,46 +130,46 @@ impl<'de> Deserialize<'de> for Value {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+    fn visit_unit<E>(self) -> std::result::Result<Self::Value, E> {
         Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Self::Value, E> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Self::Value, E> {
         Ok(Value::Number(Number::Unsigned(value)))
     }
 
-    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Self::Value, E> {
         Ok(Value::Number(u64::try_from(value).map_or(Number::Negative(value), Number::Unsigned)))
     }
 
-    fn visit_f64<E>(self, value: f64) -> std::result::Result<Value, E> {
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Self::Value, E> {
         Ok(Value::Number(Number::Float(value)))
     }
 
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> std::result::Result<Value, E> {
-        self.visit_string(value.to_owned())
+    fn visit_borrowed_str<E>(self, value: &'de str) -> std::result::Result<Self::Value, E> {
+        Ok(Value::String(Cow::Borrowed(until_nul(value))))
     }
 
-    fn visit_string<E: serde::de::Error>(self, value: String) -> std::result::Result<Value, E> {
-        Ok(Value::String(until_nul(value)))
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> std::result::Result<Self::Value, E> {
+        Ok(Value::String(Cow::Owned(until_nul(value).to_owned())))
     }
 
-    fn visit_bytes<E: serde::de::Error>(self, value: &[u8]) -> std::result::Result<Value, E> {
+    fn visit_bytes<E: serde::de::Error>(self, value: &[u8]) -> std::result::Result<Self::Value, E> {
         let text = std::str::from_utf8(value).map_err(E::custom)?;
         self.visit_str(text)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> std::result::Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> std::result::Result<Self::Value, A::Error> {
         let mut elements = Vec::new();
         while let Some(element) = source.next_element()? {
             elements.push(element);
@@ -171,12 +177,39 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(Value::Array(elements))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> std::result::Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> std::result::Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some((key, value)) = source.next_entry::<String, Value>()? {
-            members.push((until_nul(key), value));
+        while let Some((Key(key), value)) = source.next_entry::<Key<'de>, Value<'de>>()? {
+            members.push((key, value));
         }
         Ok(Value::Object(members))
+    }
+}
+
+/// Name of a member.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> std::result::Result<Self, D::Error> {
+        source.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> std::result::Result<Self::Value, E> {
+        Ok(Key(Cow::Borrowed(until_nul(value))))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> std::result::Result<Self::Value, E> {
+        Ok(Key(Cow::Owned(until_nul(value).to_owned())))
     }
 }
 

@@ -13,12 +13,23 @@ use super::entry::Entry;
 pub(super) struct Index {
     pub(super) by_id: HashMap<LayerId, Arc<Entry>>,
     pub(super) by_name: HashMap<String, Arc<Entry>>,
-    pub(super) by_compressed: HashMap<String, BTreeMap<u64, Arc<Entry>>>,
-    pub(super) by_uncompressed: HashMap<String, BTreeMap<u64, Arc<Entry>>>,
+    /// In order of their sequence, as in the next: mostly there is one.
+    pub(super) by_compressed: HashMap<String, Vec<Arc<Entry>>>,
+    pub(super) by_uncompressed: HashMap<String, Vec<Arc<Entry>>>,
     pub(super) in_order: BTreeMap<u64, Arc<Entry>>,
 }
 
 impl Index {
+    /// An index with room for this many layers.
+    pub(super) fn with_capacity(layers: usize) -> Index {
+        Index {
+            by_id: HashMap::with_capacity(layers),
+            by_compressed: HashMap::with_capacity(layers),
+            by_uncompressed: HashMap::with_capacity(layers),
+            ..Index::default()
+        }
+    }
+
     pub(super) fn find(&self, id_or_name: &str) -> Option<&Arc<Entry>> {
         self.by_id.get(id_or_name).or_else(|| self.by_name.get(id_or_name))
     }
@@ -33,7 +44,9 @@ impl Index {
             (&mut self.by_uncompressed, &record.diff_digest),
         ] {
             if let Some(digest) = digest {
-                map.entry(digest.clone()).or_default().insert(entry.sequence(), entry.clone());
+                let layers = map.entry(digest.clone()).or_insert_with(|| Vec::with_capacity(1));
+                let at = layers.partition_point(|other| other.sequence() < entry.sequence());
+                layers.insert(at, entry.clone());
             }
         }
         self.in_order.insert(entry.sequence(), entry.clone());
@@ -54,7 +67,7 @@ impl Index {
             if let Some(digest) = digest
                 && let Some(layers) = map.get_mut(digest)
             {
-                layers.remove(&entry.sequence());
+                layers.retain(|other| other.sequence() != entry.sequence());
                 if layers.is_empty() {
                     map.remove(digest);
                 }
@@ -65,6 +78,6 @@ impl Index {
     }
 }
 
-pub(super) fn listed(layers: Option<&BTreeMap<u64, Arc<Entry>>>) -> Vec<Arc<Entry>> {
-    layers.map(|layers| layers.values().cloned().collect()).unwrap_or_default()
+pub(super) fn listed(layers: Option<&Vec<Arc<Entry>>>) -> Vec<Arc<Entry>> {
+    layers.cloned().unwrap_or_default()
 }

@@ -17,7 +17,7 @@
 //!
 //! Content is not looked at: links and lists of lowers are checked, and repaired, when a layer is used.
 //!
-//! Two passes over the directories and four system calls a layer, in as many threads as pay.
+//! Two passes over the directories and five system calls a layer, in as many threads as pay.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{LayerId, is_canonical};
 use crate::persist::SHARED;
 use crate::record::layer::LayerRecord;
-use crate::sys::fs::{Dir, FileKind};
+use crate::sys::fs::{Dir, FileKind, SmallFiles};
 
 use super::Problem;
 use super::create::is_blank;
-use super::disk::{Disk, tar_split_name};
+use super::disk::{Disk, RECORD, tar_split_name};
 use super::entry::Entry;
 use super::remote;
 
@@ -95,8 +95,8 @@ pub(super) fn load(disk: &Disk, driver: &dyn GraphDriver) -> Result<Loaded> {
     let mut incomplete = Vec::new();
     for reading in read_all(disk, &ids)? {
         match remote::left_alone(disk, reading) {
-            Reading::Layer(found) if found.record.incomplete => incomplete.push(*found),
-            Reading::Layer(found) => complete.push(*found),
+            Reading::Layer(found) if found.record.incomplete => incomplete.push(found),
+            Reading::Layer(found) => complete.push(found),
             Reading::Blank(id) => loaded.blank.push(id),
             Reading::Doubtful(doubt) => loaded.doubtful.push(doubt),
             Reading::Unreadable(problem) => loaded.problems.push(problem),
@@ -139,7 +139,14 @@ fn record_ids(disk: &Disk, loaded: &mut Loaded) -> Result<Vec<LayerId>> {
 fn read_all(disk: &Disk, ids: &[LayerId]) -> Result<Vec<Reading>> {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = available.min(MOST_THREADS).min(ids.len() / LEAST_SHARE).max(1);
-    let read = |ids: &[LayerId]| ids.iter().map(|id| read_one(disk, id)).collect::<Result<Vec<_>>>();
+    let read = |ids: &[LayerId]| {
+        let mut files = SmallFiles::default();
+        let mut read = |id| match read_quickly(disk, id, &mut files) {
+            Some(found) => Ok(Reading::Layer(found)),
+            None => read_one(disk, id),
+        };
+        ids.iter().map(&mut read).collect::<Result<Vec<_>>>()
+    };
     if threads == 1 {
         return read(ids);
     }
@@ -155,6 +162,19 @@ fn read_all(disk: &Disk, ids: &[LayerId]) -> Result<Vec<Reading>> {
         all.extend(part?);
     }
     Ok(all)
+}
+
+/// A layer with which all is well; of anything else [`read_one`] has to tell.
+fn read_quickly(disk: &Disk, id: &LayerId, files: &mut SmallFiles) -> Option<Box<Found>> {
+    let record = LayerRecord::parse(files.read(disk.layers(), id.as_str(), RECORD)?).ok()?;
+    let parent = check(id, &record).ok()?;
+    let is_whole = |files: &mut SmallFiles| {
+        files.size(disk.layers(), id.as_str(), &tar_split_name(id)) >= Some(SHORTEST_GZIP)
+    };
+    if record.diff_digest.is_some() && !is_whole(files) {
+        return None;
+    }
+    Some(Box::new(Found { id: id.clone(), parent, record, damage: None }))
 }
 
 pub(super) fn read_one(disk: &Disk, id: &LayerId) -> Result<Reading> {
@@ -221,7 +241,7 @@ pub(super) fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId
 }
 
 /// What is unfinished goes, children before parents, but never from under a complete layer.
-fn judge_incomplete(incomplete: Vec<Found>, complete: &[Found], loaded: &mut Loaded) {
+fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded: &mut Loaded) {
     let mut parents: HashSet<LayerId> = complete.iter().filter_map(|found| found.parent.clone()).collect();
     let (mut kept, mut removed) = (Vec::new(), incomplete);
     loop {
@@ -261,7 +281,7 @@ fn judge_incomplete(incomplete: Vec<Found>, complete: &[Found], loaded: &mut Loa
 fn judge_data(
     driver: &dyn GraphDriver,
     ids: &[LayerId],
-    complete: &mut Vec<Found>,
+    complete: &mut Vec<Box<Found>>,
     loaded: &mut Loaded,
 ) -> Result<HashSet<LayerId>> {
     let known: HashSet<&str> = ids.iter().map(LayerId::as_str).collect();
@@ -303,9 +323,9 @@ fn judge_blank(data: &HashSet<LayerId>, loaded: &mut Loaded) {
 }
 
 /// Layers whose chain of parents is a circle or leads into one.
-fn endless<'a>(complete: &'a [Found], listed: &HashSet<LayerId>) -> Vec<&'a LayerId> {
+fn endless<'a>(complete: &'a [Box<Found>], listed: &HashSet<LayerId>) -> Vec<&'a LayerId> {
     let mut ends: HashSet<&LayerId> = HashSet::with_capacity(complete.len());
-    let mut above: Vec<&Found> = complete.iter().collect();
+    let mut above: Vec<&Found> = complete.iter().map(Box::as_ref).collect();
     // Parents mostly come before their children, so this is one pass, or a few.
     loop {
         let before = above.len();
@@ -323,14 +343,14 @@ fn endless<'a>(complete: &'a [Found], listed: &HashSet<LayerId>) -> Vec<&'a Laye
     }
 }
 
-fn list(complete: Vec<Found>, loaded: &mut Loaded) {
+fn list(complete: Vec<Box<Found>>, loaded: &mut Loaded) {
     let listed: HashSet<LayerId> = complete.iter().map(|found| found.id.clone()).collect();
     for id in endless(&complete, &listed) {
         loaded.problems.push(problem(id, "its parents have no end: one of them stands on itself"));
     }
     let mut owners: HashMap<String, LayerId> = HashMap::new();
     for (sequence, found) in (0..).zip(complete) {
-        let Found { id, parent, record, damage } = found;
+        let Found { id, parent, record, damage } = *found;
         if let Some(parent) = parent.as_ref().filter(|parent| !listed.contains(*parent)) {
             loaded.problems.push(problem(&id, format!("its parent {parent} is not in the store")));
         }

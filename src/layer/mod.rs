@@ -227,6 +227,17 @@ impl LayerStore {
         self.snapshots(&self.registry.by_uncompressed_digest(digest))
     }
 
+    /// What a layer stands on; `None`: there is no layer of this id. Copies nothing else, as for walks over many.
+    pub fn parent(&self, id: &LayerId) -> Option<Option<LayerId>> {
+        self.registry.by_id(id).map(|entry| entry.parent().cloned())
+    }
+
+    /// Layers on which no other stands, in order of creation, and whether each is a container's.
+    pub fn topmost(&self) -> Vec<(LayerId, bool)> {
+        let layers = self.registry.topmost();
+        layers.iter().map(|entry| (entry.id().clone(), entry.record().writable)).collect()
+    }
+
     /// Whether other layers stand on this one, also some being made.
     pub fn has_children(&self, id: &LayerId) -> bool {
         self.registry.has_children(id)

@@ -107,8 +107,8 @@ impl Registry {
     /// A registry of these layers, in this order. Of two that claim one name the first keeps it; the caller has seen to
     /// that already.
     pub(super) fn new(entries: Vec<Arc<Entry>>) -> Registry {
-        let mut index = Index::default();
-        let mut children = HashMap::new();
+        let mut index = Index::with_capacity(entries.len());
+        let mut children = HashMap::with_capacity(entries.len());
         let mut next = 0;
         for entry in entries {
             next = next.max(entry.sequence() + 1);
@@ -190,6 +190,14 @@ impl Registry {
         let entry = self.by_id(id).filter(|entry| entry.is_suspect() && entry.is_image())?;
         (!ledger.busy.contains_key(id) && ledger.healing.insert(id.clone()))
             .then(|| Healing { registry: self, entry })
+    }
+
+    /// Layers on which no other stands, in order of creation.
+    pub(super) fn topmost(&self) -> Vec<Arc<Entry>> {
+        let ledger = self.ledger.lock();
+        let index = self.index.read();
+        let has_none = |entry: &&Arc<Entry>| !ledger.children.contains_key(entry.id());
+        index.in_order.values().filter(has_none).cloned().collect()
     }
 
     pub(super) fn has_children(&self, id: &LayerId) -> bool {

@@ -289,8 +289,11 @@ impl Storage {
 
     /// The same, and whether it was meant by its id.
     fn resolve_image(&self, name: &str) -> Result<(ImageId, bool)> {
-        if id::is_short(name) && self.images.exists(name) {
-            return Ok((self.images.lookup(name)?, true));
+        if id::is_short(name) {
+            match self.images.lookup(name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                found => return Ok((found?, true)),
+            }
         }
         Ok((self.images.lookup(&self.normalize(name)?)?, false))
     }

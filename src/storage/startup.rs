@@ -71,12 +71,12 @@ impl Storage {
         let mut walked = HashSet::new();
         let mut next = Some(LayerId::new(top)?);
         while let Some(id) = next.take_if(|id| !whole.contains(id)) {
-            let layer = self.layers().find(id.as_str()).filter(|layer| layer.id == id);
-            let layer = layer.ok_or_else(|| Error::not_found(format!("its layer {id} is missing")))?;
+            let parent = self.layers().parent(&id);
+            let parent = parent.ok_or_else(|| Error::not_found(format!("its layer {id} is missing")))?;
             if !walked.insert(id.clone()) {
                 return Err(Error::corrupt(format!("its layer {id} stands on itself")));
             }
-            next = layer.parent;
+            next = parent;
         }
         whole.extend(walked);
         Ok(())
@@ -124,15 +124,14 @@ impl Storage {
             }
         }
         let unlisted = layers_of_unlisted(self)?;
-        for layer in self.layers().list() {
-            let id = &layer.id;
-            if owned.contains(id.as_str()) || self.layers().has_children(id) {
+        for (id, writable) in self.layers().topmost() {
+            if owned.contains(id.as_str()) {
                 continue;
             }
-            if layer.writable {
+            if writable {
                 let reason = "it is writable, but no container has it: it was left alone";
                 report(format!("layer {id}"), reason.to_owned());
-            } else if !self.images().is_top_layer(id.as_str())? && !unlisted.contains_key(id) {
+            } else if !self.images().is_top_layer(id.as_str())? && !unlisted.contains_key(&id) {
                 let reason = "no image, container or layer uses it: it was left alone";
                 report(format!("layer {id}"), reason.to_owned());
             }

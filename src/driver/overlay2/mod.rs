@@ -47,6 +47,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, RwLock};
 
 use crate::archive::{self, ApplyOptions, Whiteouts};
@@ -61,6 +62,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Quarantined;
 use crate::sys::fs::{Dir, FileKind};
+use crate::sys::mount::MountMethod;
 use crate::units::{Bytes, Usage};
 
 use layout::{DIFF, LinkName, MERGED, WORK};
@@ -85,6 +87,8 @@ struct Overlay {
     quota: Option<quota::ProjectQuota>,
     owner_shift: Option<OwnerShift>,
     backing_fs: Option<&'static str>,
+    /// How to mount, once it was asked for.
+    method: OnceCell<MountMethod>,
     /// Short names of layers that are gone but that other layers have below them.
     kept_links: Mutex<HashMap<LayerId, LinkName>>,
     /// Layers that other hosts share, if they are asked for.

@@ -37,9 +37,17 @@ impl Overlay {
         }
         self.ensure_own_dirs(&layer).map_err(context)?;
         let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
-        mount::mount_overlay(&overlay, &self.relative_path(id, &layer).join(MERGED), MountMethod::Auto)
+        mount::mount_overlay(&overlay, &self.relative_path(id, &layer).join(MERGED), self.method())
             .map_err(context)?;
         Ok(self.mount_path(id))
+    }
+
+    /// The kernel is asked what it can do once, not with every mount.
+    fn method(&self) -> MountMethod {
+        *self.method.get_or_init(|| match mount::takes_many_lowers() {
+            true => MountMethod::OneByOne,
+            false => MountMethod::Auto,
+        })
     }
 
     /// What to mount: a container's layer is the upper directory; an image layer lies read-only on what is below it,

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 
 use crate::driver::DriverOptions;
@@ -63,6 +64,7 @@ impl Overlay {
             quota,
             owner_shift: driver.owner_shift,
             backing_fs,
+            method: OnceCell::new(),
             kept_links: Mutex::default(),
             remote: None,
             _bound: bound,
@@ -93,6 +95,7 @@ impl Overlay {
             quota: None,
             owner_shift: driver.owner_shift,
             backing_fs,
+            method: OnceCell::new(),
             kept_links: Mutex::default(),
             remote: None,
             _bound: None,

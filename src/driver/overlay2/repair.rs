@@ -4,7 +4,9 @@
 //! Nothing is ever deleted here but a name in `l/` that resolves to nothing.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -112,6 +114,11 @@ impl Overlay {
     /// The layer that a short name leads to, if that layer is there.
     pub(super) fn resolve(&self, link: &LinkName) -> Result<Option<LayerId>> {
         let Some(id) = self.link_owner(link)? else { return Ok(None) };
+        // One call where all is well: its directory is where the name leads to.
+        let path = Path::new(id.as_str()).join(DIFF);
+        if self.home.dir().is_dir_below(&path) {
+            return Ok(Some(id));
+        }
         let Some(layer) = self.find_layer(&id)? else { return Ok(None) };
         Ok(has_dir(&layer, DIFF)?.then_some(id))
     }
@@ -128,11 +135,13 @@ impl Overlay {
 
     /// The layer that a short name names, there or not.
     pub(super) fn link_owner(&self, link: &LinkName) -> Result<Option<LayerId>> {
-        match self.links.stat(link.as_str())? {
-            Some(stat) if stat.kind == FileKind::Symlink => {
-                Ok(layout::layer_of_target(&self.links.read_link(link.as_str())?))
+        match self.links.read_link(link.as_str()) {
+            Ok(target) => Ok(layout::layer_of_target(&target)),
+            // Absent, or no symbolic link.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Os(libc::EINVAL)) => {
+                Ok(None)
             }
-            _ => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -299,9 +308,10 @@ impl Overlay {
     /// that id gets the name again, which heals its children.
     pub(super) fn sweep_links(&self) -> Result<()> {
         let mut dangling = Vec::new();
+        let there: HashSet<_> = self.home.dir().entries()?.into_iter().map(|entry| entry.name).collect();
         for link in self.all_links()? {
             if let Some(id) = self.link_owner(&link)?
-                && self.home.dir().stat(id.as_str())?.is_none()
+                && !there.contains(OsStr::new(id.as_str()))
             {
                 dangling.push((link, id));
             }

@@ -14,6 +14,7 @@ mod content;
 mod copy;
 mod magic;
 mod remove;
+mod small;
 mod usage;
 pub(crate) mod walk;
 
@@ -31,6 +32,7 @@ use crate::units::Usage;
 
 use at::{DIRECTORY, MODE_BITS, component, open_at, open_dir_at};
 pub use magic::filesystem_name;
+pub use small::{FewFiles, SmallFiles};
 
 /// What an entry of a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +201,12 @@ impl Dir {
             mtime: stat.st_mtime,
             mtime_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
         }))
+    }
+
+    /// Whether a path below is a directory and no symbolic link is on the way. `false` also where that could not be found
+    /// out in one step.
+    pub fn is_dir_below(&self, path: &Path) -> bool {
+        small::is_dir_below(self.as_fd(), path)
     }
 
     /// Reads a whole regular file of at most `limit` bytes; larger: `LimitExceeded`; absent: `NotFound`; a symbolic

@@ -25,9 +25,15 @@ const STRING_MAX: usize = 255;
 const MESSAGE_MAX: usize = 8192;
 
 /// `Unsupported` when this kernel cannot do it this way, whatever the reason; nothing is mounted then.
+pub(super) fn try_mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> Result<()> {
+    require()?;
+    mount(overlay, options, target)
+}
+
+/// The same on a kernel that is known to take lower directories one by one.
 pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> Result<()> {
     let target = name_below(overlay.home.as_fd(), target).during(|| "open the mount point")?;
-    let mounted = detached(overlay, options)?;
+    let mounted = make(overlay, options)?;
     let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mounted, c"", &target, c"", by_descriptor).during(|| "attach the overlay")?;
     // The mount point is covered now; the descriptor of the mount itself is what propagation is set on.
@@ -41,14 +47,23 @@ pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> 
     Ok(())
 }
 
-/// An overlay that is attached nowhere; it goes with its descriptor. `Unsupported` as for [`mount`].
+/// An overlay that is attached nowhere; it goes with its descriptor. `Unsupported` as for [`try_mount`].
 pub(super) fn detached(overlay: &Overlay<'_>, options: &Options) -> Result<OwnedFd> {
+    require()?;
+    make(overlay, options)
+}
+
+fn require() -> Result<()> {
     if !takes_lowers_one_by_one()? {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "this kernel takes lower directories only in one string",
         ));
     }
+    Ok(())
+}
+
+fn make(overlay: &Overlay<'_>, options: &Options) -> Result<OwnedFd> {
     let mut context = Context::open()?;
     // The device that mount tables show; without it they say `none`, where the reference's mounts say `overlay`.
     context.set_string("source", "overlay".as_ref())?;

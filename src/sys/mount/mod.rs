@@ -61,6 +61,8 @@ pub enum MountMethod {
     /// `fsopen` and friends; the only one that takes many lowers whatever their path lengths. `Unsupported` on a kernel
     /// that does not take them one by one: there it has no advantage, but refuses commas in paths.
     Fsopen,
+    /// The same on a kernel of which [`takes_many_lowers`] is known: it is not asked again.
+    OneByOne,
     /// `mount(2)` with an option string of less than one page.
     Legacy,
 }
@@ -71,9 +73,10 @@ pub fn mount_overlay(overlay: &Overlay<'_>, target: &Path, method: MountMethod) 
     check(overlay, target).map_err(|error| error.context(doing()))?;
     let options = options::parse(&overlay.options).map_err(|error| error.context(doing()))?;
     let mounted = match method {
-        MountMethod::Fsopen => fsapi::mount(overlay, &options, target),
+        MountMethod::Fsopen => fsapi::try_mount(overlay, &options, target),
+        MountMethod::OneByOne => fsapi::mount(overlay, &options, target),
         MountMethod::Legacy => legacy::mount(overlay, &options, target),
-        MountMethod::Auto => match fsapi::mount(overlay, &options, target) {
+        MountMethod::Auto => match fsapi::try_mount(overlay, &options, target) {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 log::debug!("{}; falling back to mount(2)", error.report());
                 legacy::mount(overlay, &options, target)
