@@ -158,6 +158,9 @@ static void read_functions_that_fail(void)
         const size_t cuts[] = { 0, 1, 511, 512, lengths[which] / 2, lengths[which] - 1, lengths[which] };
 
         for (size_t cut = 0; cut < sizeof(cuts) / sizeof(cuts[0]); cut++) {
+            if (which == 1 && cut != 0 && cut != 4 && cut != 6) {
+                continue;
+            }
             for (size_t row = 0; row < sizeof(table) / sizeof(table[0]); row++) {
                 struct tricky tricky = tricky_of(which, cuts[cut], table[row].trick, table[row].code);
 
@@ -335,7 +338,7 @@ int main(int argc, char **argv)
         archive_add(&piece, name, "some content of a file");
     }
     for (int which = 0; which < 2; which++) {
-        size_t times = which == 0 ? 1 : 80;
+        size_t times = which == 0 ? 1 : 50;
 
         /* The same files again and again: the last ones count. */
         lengths[which] = times * piece.len + 2 * ARCHIVE_BLOCK;
