@@ -4,6 +4,8 @@
 //! Both locks are held for map operations only. Every change of `index` happens under `ledger`, so who holds
 //! `ledger` sees an index that does not change.
 
+mod aside;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,29 +145,6 @@ impl Registry {
 
     pub(super) fn by_uncompressed_digest(&self, digest: &str) -> Vec<Arc<Entry>> {
         listed(self.index.read().by_uncompressed.get(digest))
-    }
-
-    /// Says what a layer stands on that is not listed, or of which something lies in quarantine: as long as it is not
-    /// listed, those are kept for it. Nothing: it is forgotten.
-    pub(super) fn set_aside(&self, id: &LayerId, lowers: HashSet<LayerId>) {
-        let mut ledger = self.ledger.lock();
-        let counts = !self.index.read().by_id.contains_key(id);
-        if counts {
-            ledger.let_go(id);
-        }
-        if lowers.is_empty() {
-            ledger.aside.remove(id);
-        } else {
-            ledger.aside.insert(id.clone(), lowers);
-        }
-        if counts {
-            ledger.keep(id);
-        }
-    }
-
-    /// Whether layers are, or will be, kept for this one.
-    pub(super) fn is_aside(&self, id: &LayerId) -> bool {
-        self.ledger.lock().aside.contains_key(id)
     }
 
     /// A layer and all that stand on it, directly or not, in order of creation.
@@ -478,20 +457,6 @@ impl Ledger {
     fn drop_child(&mut self, parent: Option<&LayerId>) {
         parent.into_iter().for_each(|parent| count_down(&mut self.children, parent));
     }
-
-    /// A layer is not listed any more: what it stands on is kept if it lies in quarantine.
-    fn keep(&mut self, id: &LayerId) {
-        for lower in self.aside.get(id).into_iter().flatten() {
-            *self.kept.entry(lower.clone()).or_insert(0) += 1;
-        }
-    }
-
-    /// A layer is about to be listed, or nothing of it lies in quarantine any more.
-    fn let_go(&mut self, id: &LayerId) {
-        for lower in self.aside.get(id).into_iter().flatten() {
-            count_down(&mut self.kept, lower);
-        }
-    }
 }
 
 fn count_down(counts: &mut HashMap<LayerId, usize>, id: &LayerId) {
@@ -569,16 +534,6 @@ impl Removal<'_> {
         ledger.keep(self.entry.id());
         drop(ledger);
         // The rest is released by `drop`.
-    }
-
-    /// The layer was put aside; it is no longer listed, but what it stands on is kept for it.
-    pub(super) fn put_aside(self) {
-        let mut ledger = self.registry.ledger.lock();
-        if let Some(parent) = self.entry.parent() {
-            ledger.aside.entry(self.entry.id().clone()).or_default().insert(parent.clone());
-        }
-        drop(ledger);
-        self.finish();
     }
 }
 
