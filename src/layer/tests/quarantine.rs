@@ -176,6 +176,7 @@ fn what_a_layer_stands_on_is_kept_while_its_data_or_its_record_are_away() {
     add_image(&store, 2, Some(1));
     drop(store);
     let (data, away) = (place.data_dir(&id(2)), place.data_dir(&id(9)).with_extension("away"));
+    #[allow(clippy::disallowed_methods, reason = "a test's file")]
     std::fs::rename(&data, &away).unwrap();
     let store = place.open();
     assert_eq!(ids(&store), [id(1)]);
