@@ -102,6 +102,7 @@ fn headers(ffi: &Path, out: &Path) -> Fallible<()> {
     let main = body(ffi, &sources, |config| {
         // It is in the other header, where cbindgen does not see now that it is a struct.
         config.export.rename.insert("CIoReadWrapper".to_owned(), "struct io_read_wrapper".to_owned());
+        config.export.rename.insert("CIoWriteWrapper".to_owned(), "struct io_write_wrapper".to_owned());
     })?;
     write(&out.join("isula_storage.h"), &main_header(&main))
 }

@@ -103,6 +103,42 @@ static void layer_create(void)
     CHECK(new_id == &untouched);
 }
 
+static ssize_t discard(void *context, const void *data, size_t len)
+{
+    (void)context;
+    (void)data;
+    return (ssize_t)len;
+}
+
+static const struct io_write_wrapper discarding = { NULL, discard, NULL, 0 };
+
+static void layers_as_archives(void)
+{
+    static const struct io_write_wrapper nothing;
+    struct isula_storage_layer_changes_list changes = { NULL, 77 };
+    int64_t bytes = 77;
+
+    FAILS(isula_storage_layer_export(NULL, &discarding) == -1, EINVAL);
+    FAILS(isula_storage_layer_export(NOT_UTF8, &discarding) == -1, EILSEQ);
+    FAILS(isula_storage_layer_export(ID_A, NULL) == -1, EINVAL);
+    FAILS(isula_storage_layer_export(ID_A, &nothing) == -1, EINVAL);
+    CHECK(test_same(isula_storage_last_error(), "isula_storage_layer_export: writer->write_func is NULL"));
+    FAILS(isula_storage_layer_diff(NULL, NULL, &discarding) == -1, EINVAL);
+    FAILS(isula_storage_layer_diff(NOT_UTF8, NULL, &discarding) == -1, EILSEQ);
+    FAILS(isula_storage_layer_diff(ID_A, NOT_UTF8, &discarding) == -1, EILSEQ);
+    FAILS(isula_storage_layer_diff(ID_A, NULL, NULL) == -1, EINVAL);
+    FAILS(isula_storage_layer_diff(ID_A, NULL, &nothing) == -1, EINVAL);
+    FAILS(isula_storage_layer_changes(NULL, NULL, &changes) == -1, EINVAL);
+    FAILS(isula_storage_layer_changes(NOT_UTF8, NULL, &changes) == -1, EILSEQ);
+    FAILS(isula_storage_layer_changes(ID_A, NOT_UTF8, &changes) == -1, EILSEQ);
+    FAILS(isula_storage_layer_changes(ID_A, NULL, NULL) == -1, EINVAL);
+    FAILS(isula_storage_layer_diff_size(NULL, NULL, &bytes) == -1, EINVAL);
+    FAILS(isula_storage_layer_diff_size(NOT_UTF8, NULL, &bytes) == -1, EILSEQ);
+    FAILS(isula_storage_layer_diff_size(ID_A, NOT_UTF8, &bytes) == -1, EILSEQ);
+    FAILS(isula_storage_layer_diff_size(ID_A, NULL, NULL) == -1, EINVAL);
+    CHECK(changes.changes == NULL && changes.changes_len == 77 && bytes == 77);
+}
+
 static void layers(void)
 {
     int count = 77;
@@ -145,6 +181,7 @@ static void layers(void)
     FAILS(layer_store_get_metadata_by_layer_id(NOT_UTF8) == NULL, EILSEQ);
     FAILS(layer_store_check(NULL) == -1, EINVAL);
     FAILS(layer_store_check(NOT_UTF8) == -1, EILSEQ);
+    layers_as_archives();
     CHECK(count == 77);
     CHECK(list.layers == NULL && list.layers_len == 77);
     for (size_t i = 0; i < sizeof(info); i++) {
@@ -393,6 +430,7 @@ static void freeing_nothing(void)
     WORKS((isula_storage_free_string(NULL), true));
     WORKS((isula_storage_free_strings(NULL, 5), true));
     WORKS((isula_storage_clear_layer_list(NULL), true));
+    WORKS((isula_storage_clear_layer_changes(NULL), true));
     WORKS((isula_storage_clear_image(NULL), true));
     WORKS((isula_storage_free_images(NULL, 5), true));
     WORKS((isula_storage_free_imagetool_image(NULL), true));
@@ -505,6 +543,8 @@ static void drivers(void)
 static void nothing_is_open(void)
 {
     int count = 0;
+    struct isula_storage_layer_changes_list changes = { NULL, 77 };
+    int64_t bytes = 77;
     struct layer_list list;
     char **texts = NULL;
     size_t len = 0;
@@ -532,6 +572,11 @@ static void nothing_is_open(void)
     FAILS(layer_store_get_layer_fs_info(ID_A, &info) == -1, ENODEV);
     FAILS(layer_store_get_metadata_by_layer_id(ID_A) == NULL, ENODEV);
     FAILS(layer_store_check(ID_A) == -1, ENODEV);
+    FAILS(isula_storage_layer_export(ID_A, &discarding) == -1, ENODEV);
+    FAILS(isula_storage_layer_diff(ID_A, NULL, &discarding) == -1, ENODEV);
+    FAILS(isula_storage_layer_changes(ID_A, NULL, &changes) == -1, ENODEV);
+    FAILS(isula_storage_layer_diff_size(ID_A, NULL, &bytes) == -1, ENODEV);
+    CHECK(changes.changes == NULL && changes.changes_len == 77 && bytes == 77);
     WORKS((layer_store_exit(), true));
     WORKS((layer_store_cleanup(), true));
 

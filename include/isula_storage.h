@@ -43,6 +43,21 @@
 #define ISULA_STORAGE_BROKEN_ROOTFS 1
 
 /**
+ * There was nothing of this path.
+ */
+#define ISULA_STORAGE_CHANGE_ADDED 1
+
+/**
+ * It differs, or something below it does.
+ */
+#define ISULA_STORAGE_CHANGE_MODIFIED 2
+
+/**
+ * It is gone, with all below it.
+ */
+#define ISULA_STORAGE_CHANGE_DELETED 3
+
+/**
  * Level of isula_storage_set_log: nothing is logged.
  */
 #define ISULA_STORAGE_LOG_OFF 0
@@ -463,6 +478,34 @@ struct image_store {
  * An image store, under the design documents' name.
  */
 typedef struct image_store image_store_t;
+
+/**
+ * A path that a layer changes.
+ */
+struct isula_storage_layer_change {
+    /**
+     * Bytes of the path below the root, without a slash in front; they need not be UTF-8.
+     */
+    char *path;
+    /**
+     * ISULA_STORAGE_CHANGE_ADDED, ISULA_STORAGE_CHANGE_MODIFIED or ISULA_STORAGE_CHANGE_DELETED.
+     */
+    int kind;
+};
+
+/**
+ * Paths that a layer changes; belongs to the caller.
+ */
+struct isula_storage_layer_changes_list {
+    /**
+     * The changes, one behind the other, a directory before what is in it. Never NULL.
+     */
+    struct isula_storage_layer_change *changes;
+    /**
+     * Their number.
+     */
+    size_t changes_len;
+};
 
 /**
  * Where a field of a struct is in the built library.
@@ -1380,6 +1423,83 @@ size_t image_store_get_images_number(void);
  * `fs_info` must be NULL or writable; what it held is not freed.
  */
 int image_store_get_fs_info(imagetool_fs_info *fs_info);
+
+/**
+ * Writes the archive that an image layer was made from, uncompressed, byte for byte. It is verified while it is written:
+ * each file against its checksum, and the whole against the digest that the layer is known by.
+ *
+ * @param id borrowed; an id or name
+ * @param writer borrowed; its write_func is called in this thread until it has taken everything, and may call the
+ * library; close_func is not called; context may be anything
+ * @return 0: all was written, and it is right; -1 with errno EINVAL (NULL, no write_func), EILSEQ, ENOENT (no such
+ * layer), EUCLEAN (the layer is damaged, or was made by iSulad: it has no complete tar-split stream), EBADMSG (all was
+ * written, but it has another digest), EIO (write_func failed without errno), ENODEV (not open), or what write_func or the
+ * system said. What was written then is not to be used
+ *
+ * # Safety
+ * `id` must be NULL or a string, `writer` NULL or valid during the call.
+ */
+int isula_storage_layer_export(const char *id,
+                               const struct io_write_wrapper *writer);
+
+/**
+ * Writes a new layer archive, uncompressed, of what a layer changes of another: with whiteouts for what it deletes, as
+ * layer_store_create takes it. The same layer gives the same bytes each time, which are not those that an image layer
+ * was made from: for those there is isula_storage_layer_export.
+ *
+ * @param id borrowed; an id or name
+ * @param parent borrowed; an id or name; NULL: the layer that it stands on
+ * @param writer borrowed; as for isula_storage_layer_export
+ * @return 0: all was written; -1 with errno EINVAL (NULL, no write_func), EILSEQ, ENOENT (no such layer), EBUSY (the layer
+ * changes meanwhile), EBADMSG (it has something that no archive can hold), EOPNOTSUPP (these two cannot be compared
+ * here), EIO (write_func failed without errno), ENODEV (not open), or what write_func or the system said. What was written
+ * then is not to be used
+ *
+ * # Safety
+ * `id` and `parent` must be NULL or strings, `writer` NULL or valid during the call.
+ */
+int isula_storage_layer_diff(const char *id,
+                             const char *parent,
+                             const struct io_write_wrapper *writer);
+
+/**
+ * Gives the paths that a layer changes of another. What comes or goes meanwhile is given or not.
+ *
+ * @param id borrowed; an id or name
+ * @param parent borrowed; an id or name; NULL: the layer that it stands on
+ * @param changes out; its members belong to the caller: isula_storage_clear_layer_changes
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such layer), EOPNOTSUPP (these two cannot be compared
+ * here), ENODEV (not open), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` and `parent` must be NULL or strings, `changes` NULL or writable; what it held is not freed.
+ */
+int isula_storage_layer_changes(const char *id,
+                                const char *parent,
+                                struct isula_storage_layer_changes_list *changes);
+
+/**
+ * Gives the sum of the sizes of the files that isula_storage_layer_diff would write.
+ *
+ * @param id borrowed; an id or name
+ * @param parent borrowed; an id or name; NULL: the layer that it stands on
+ * @param bytes out; in bytes
+ * @return 0, or -1 with errno as isula_storage_layer_changes
+ *
+ * # Safety
+ * `id` and `parent` must be NULL or strings, `bytes` NULL or writable.
+ */
+int isula_storage_layer_diff_size(const char *id, const char *parent, int64_t *bytes);
+
+/**
+ * Frees the changes in a list and empties it; the struct stays.
+ *
+ * @param changes borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `changes` must be as this library returns them.
+ */
+void isula_storage_clear_layer_changes(struct isula_storage_layer_changes_list *changes);
 
 /**
  * Opens the process-wide layer store: its driver, what a crash left, all records.

@@ -65,6 +65,18 @@ fn the_layer_store_works_on_overlay() {
     }
 }
 
+#[test]
+fn layers_become_archives_again_on_plain_copies() {
+    Program::new(&["layer_diff.c"]).check(&["/root", "/run", "vfs"]);
+}
+
+#[test]
+fn layers_become_archives_again_on_overlay() {
+    if needs_root() {
+        Program::new(&["layer_diff.c"]).check(&["/root", "/run", "overlay"]);
+    }
+}
+
 #[cfg(feature = "remote-layer-store")]
 #[test]
 fn remote_layers_work() {

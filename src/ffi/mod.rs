@@ -26,6 +26,7 @@ pub mod host;
 pub mod image_object;
 pub mod image_store;
 pub(crate) mod isulad_log;
+pub mod layer_diff;
 pub mod layer_store;
 pub mod layout;
 pub mod logger;

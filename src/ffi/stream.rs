@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! A caller's `struct io_read_wrapper` as a reader. Only `read` is used, forward, once; `context` is never looked at.
+//! A caller's `struct io_read_wrapper` as a reader, and its `struct io_write_wrapper` as a writer. Only `read` and
+//! `write_func` are used, forward, once; `context` is never looked at.
 
 use std::ffi::c_void;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use crate::error::{Error, Result};
+use crate::ffi::arg;
 use crate::ffi::guard::{errno, set_errno};
-use crate::ffi::types::CIoReadWrapper;
+use crate::ffi::types::{CIoReadWrapper, CIoWriteWrapper};
 
 /// How often in a row EINTR makes the reader try again. A function that ends a stream with it would never be left.
 const MOST_INTERRUPTIONS: u32 = 100;
@@ -65,6 +67,65 @@ impl Read for CallerStream {
                 code => io::Error::from_raw_os_error(code),
             }),
         }
+    }
+}
+
+/// A stream that a caller hands in to be written to. Only `write_func` is used.
+#[derive(Debug)]
+pub(crate) struct CallerSink {
+    interrupted: u32,
+    context: *mut c_void,
+    write: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> libc::ssize_t,
+}
+
+impl CallerSink {
+    /// The stream; NULL, or without a `write_func`, it is refused.
+    ///
+    /// # Safety
+    /// `wrapper` is NULL or points to a wrapper whose functions may be called with its context as long as the result is used.
+    pub(crate) unsafe fn new(wrapper: *const CIoWriteWrapper, name: &str) -> Result<Self> {
+        // SAFETY: the caller's promise.
+        let wrapper = unsafe { arg::required(wrapper, name) }?;
+        let write = wrapper.write_func;
+        let write = write.ok_or_else(|| Error::invalid(format!("{name}->write_func is NULL")))?;
+        Ok(CallerSink { interrupted: 0, context: wrapper.context, write })
+    }
+}
+
+impl Write for CallerSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        set_errno(0);
+        // SAFETY: the promise given to `new`; the bytes are ours and of that length.
+        let taken = unsafe { (self.write)(self.context, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(taken) {
+            Ok(0) => Err(io::Error::other("the caller's write function takes nothing more")),
+            Ok(taken) if taken <= bytes.len() => {
+                self.interrupted = 0;
+                Ok(taken)
+            }
+            Ok(taken) => Err(io::Error::other(format!(
+                "the caller's write function says {taken} bytes, but only {} were offered",
+                bytes.len()
+            ))),
+            Err(_) => Err(match errno() {
+                0 => io::Error::other("the caller's write function failed"),
+                libc::EINTR if self.interrupted == MOST_INTERRUPTIONS => io::Error::other(
+                    "the caller's write function says again and again that it was interrupted",
+                ),
+                libc::EINTR => {
+                    self.interrupted += 1;
+                    io::ErrorKind::Interrupted.into()
+                }
+                code => io::Error::from_raw_os_error(code),
+            }),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -121,6 +121,44 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "FILE", default_value = "-")]
         output: PathBuf,
     },
+    /// List what a layer or a container changes of what it stands on, or write it as a new layer archive.
+    ///
+    /// Each line is A (added), C (changed) or D (deleted) and a path; bytes that are no text show as escapes.
+    Diff {
+        /// Layer id, or container id or name.
+        #[arg(value_name = "LAYER|CONTAINER")]
+        layer: String,
+        /// Compare with this layer or container instead of what it stands on.
+        #[arg(value_name = "PARENT")]
+        parent: Option<String>,
+        /// Write a layer archive instead of a list.
+        #[arg(long)]
+        tar: bool,
+        /// File to write the archive to; "-" for standard output.
+        #[arg(short, long, value_name = "FILE", default_value = "-", requires = "tar")]
+        output: PathBuf,
+    },
+    /// Make an image of a container: its image with what it changed as one more layer.
+    Commit {
+        /// Container id or name.
+        #[arg(value_name = "CONTAINER")]
+        container: String,
+        /// Name of the new image.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+        /// Who made it.
+        #[arg(short, long, value_name = "WHO")]
+        author: Option<String>,
+        /// What for.
+        #[arg(short, long, value_name = "TEXT")]
+        message: Option<String>,
+        /// Dockerfile instruction to apply: CMD, ENTRYPOINT, ENV, USER, WORKDIR, LABEL or EXPOSE. May be repeated.
+        #[arg(short, long = "change", value_name = "INSTRUCTION")]
+        changes: Vec<String>,
+        /// Know the new layer by the digest of its archive compressed by gzip.
+        #[arg(long)]
+        gzip: bool,
+    },
     /// Print the driver, what is stored, and what is wrong.
     Status,
     /// Look for damage, and change nothing. Works beside a running daemon.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! The commands: open the storage, ask it, print.
 
-use std::fs;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io;
 use std::path::Path;
 
 use isula_storage::error::{During, Error, ErrorKind};
 use isula_storage::image::ImageSummary;
 use isula_storage::layer::Layer;
 use isula_storage::storage::{
-    ImportOptions, ImportReport, Ownership, Platform, Status, Storage, StorageOptions,
+    CommitOptions, ImageChange, ImportOptions, ImportReport, Ownership, Platform, Status, Storage,
+    StorageOptions,
 };
 use isula_storage::time::Timestamp;
 use isula_storage::units::Bytes;
@@ -19,12 +19,11 @@ use crate::args::{Args, Command, QuarantineCommand};
 use crate::care;
 use crate::failure::Failure;
 use crate::meter::{self, Meter};
-use crate::{print, self_help};
+use crate::{archive, print, self_help};
 
 type Outcome = Result<(), Failure>;
 
 const NO_STORE: &str = "There is no store: give its directory with --root, or import an image to make one.";
-const EXPORT_BUFFER: usize = 128 << 10;
 
 pub(crate) fn run(args: Args) -> Outcome {
     let ownership = match &args.command {
@@ -34,6 +33,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         | Command::Layers { .. }
         | Command::Inspect { .. }
         | Command::Export { .. }
+        | Command::Diff { .. }
         | Command::Status
         | Command::Check { .. }
         | Command::Repair { dry_run: true }
@@ -42,6 +42,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         | Command::Mount { .. }
         | Command::Umount { .. }
         | Command::Rmi { .. }
+        | Command::Commit { .. }
         | Command::Repair { dry_run: false }
         | Command::Quarantine { .. } => Ownership::Owner,
     };
@@ -97,7 +98,21 @@ fn dispatch(storage: &Storage, args: &Args) -> Outcome {
             Ok(())
         }
         Command::Rmi { names } => rmi(storage, args, names),
-        Command::Export { layer, output } => export(storage, args, layer, output),
+        Command::Export { layer, output } => archive::write(args, output, |out| storage.export(layer, out)),
+        Command::Diff { layer, parent, tar, output } => {
+            archive::diff(storage, args, layer, parent.as_deref(), tar.then_some(output))
+        }
+        Command::Commit { container, name, author, message, changes, gzip } => {
+            let options = CommitOptions {
+                names: name.iter().cloned().collect(),
+                author: author.clone(),
+                message: message.clone(),
+                changes: changes.iter().map(|text| ImageChange::parse(text)).collect::<Result<_, _>>()?,
+                compress: *gzip,
+                created: None,
+            };
+            archive::commit(storage, args, container, &options)
+        }
         Command::Status => status(storage, args),
         Command::Check { deep } => care::check(storage, args, *deep),
         Command::Repair { dry_run } => care::repair(storage, args, *dry_run),
@@ -325,42 +340,6 @@ fn rmi(storage: &Storage, args: &Args, names: &[String]) -> Outcome {
         }
     }
     failed.map_or(Ok(()), Err)
-}
-
-fn export(storage: &Storage, args: &Args, layer: &str, output: &Path) -> Outcome {
-    if output == Path::new("-") {
-        let stdout = io::stdout();
-        if stdout.is_terminal() {
-            return Err(Error::invalid("a tar is not for a terminal: give a file with -o, or a pipe").into());
-        }
-        let mut out = BufWriter::with_capacity(EXPORT_BUFFER, stdout.lock());
-        storage.export(layer, &mut out)?;
-        return Ok(out.flush().during(|| "write to standard output")?);
-    }
-    let named = || format!("write {}", output.display());
-    // A device, a pipe or a link to one, such as /dev/null, is written to: a file must not take its place.
-    if fs::metadata(output).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        let special = fs::File::options().write(true).open(output).during(named)?;
-        let mut out = BufWriter::with_capacity(EXPORT_BUFFER, special);
-        storage.export(layer, &mut out)?;
-        return Ok(out.flush().during(named)?);
-    }
-    let dir = output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Under its name only when it is whole and verified.
-    let mut file =
-        tempfile::Builder::new().prefix(".isula-storage-export-").tempfile_in(dir).during(named)?;
-    let mut out = BufWriter::with_capacity(EXPORT_BUFFER, file.as_file_mut());
-    let (digest, size) = storage.export(layer, &mut out)?;
-    out.flush().during(named)?;
-    drop(out);
-    file.persist(output).map_err(|error| error.error).during(named)?;
-    if args.json {
-        return Ok(print::json(&json!({ "digest": digest.to_string(), "size": size.0, "file": output }))?);
-    }
-    if args.quiet {
-        return Ok(());
-    }
-    Ok(print::lines([format!("{digest}  {size}  {}", output.display())])?)
 }
 
 fn status(storage: &Storage, args: &Args) -> Outcome {

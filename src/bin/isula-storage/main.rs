@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! `isula-storage`: looks into and fills a store. Arguments and printing; the work is in the library.
 
+mod archive;
 mod args;
 mod care;
 mod commands;
