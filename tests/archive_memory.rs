@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 use archive_common::{Header, Scratch, Tar};
-use isula_storage::archive::{self, ApplyOptions, Verdict, Whiteouts};
+use isula_storage::archive::{self, ApplyOptions, Verdict, VerifyOptions, Whiteouts};
 
 /// What unpacking may need beyond what the process had: buffers and the state of two compressors.
 const ALLOWED_KIB: u64 = 16 << 10;
@@ -64,7 +64,10 @@ fn a_large_layer_costs_no_memory() {
     let open = || File::open(scratch.path().join("split.gz")).unwrap();
     let (digest, _) = archive::rebuild(&mut open(), target.as_fd(), &mut io::sink()).unwrap();
     assert_eq!(digest, applied.diff_id);
-    assert_eq!(archive::verify(&mut open(), target.as_fd()).unwrap(), Verdict::Valid);
+    assert_eq!(
+        archive::verify(&mut open(), target.as_fd(), &VerifyOptions::default()).unwrap(),
+        Verdict::Valid
+    );
     let grown = peak_kib() - before;
     println!("{grown} KiB");
     assert!(grown < ALLOWED_KIB, "{grown} KiB for a layer of 256 MiB");

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use common::TestRoot;
 use isula_storage::digest::Digest;
-use isula_storage::driver::{self, Change, GraphDriver, LayerKind, Limits, NewLayer, Verdict};
+use isula_storage::driver::{self, Change, Depth, GraphDriver, LayerKind, Limits, NewLayer, Verdict};
 use isula_storage::error::ErrorKind;
 use isula_storage::id::LayerId;
 use layers::{Tar, container_layer, create, id, image_layer, metadata, names, read, tree, write};
@@ -288,7 +288,7 @@ fn quarantine_and_restore_move_a_layer_away_and_back(bench: &Bench) {
     assert!(driver.quarantined().unwrap().is_empty());
     driver.validate(&image, None).unwrap();
     driver.validate(&container, Some(&image)).unwrap();
-    assert_eq!(driver.verify(&image, &mut &tar_split[..]).unwrap(), Verdict::Valid);
+    assert_eq!(driver.verify(&image, &mut &tar_split[..], Depth::Metadata).unwrap(), Verdict::Valid);
     let root = driver.mount(&container, LayerKind::ReadWrite, None).unwrap();
     assert_eq!(read(root.join("mine")), "mine");
     assert_eq!(read(root.join("d/two")), "22");
@@ -340,7 +340,7 @@ fn layers_are_found_again_after_a_restart(bench: &Bench) {
     driver.validate(&image, None).unwrap();
     driver.validate(&container, Some(&image)).unwrap();
     assert_eq!(tree(&bench.home()), before, "opening and looking changes nothing");
-    assert_eq!(driver.verify(&image, &mut &tar_split[..]).unwrap(), Verdict::Valid);
+    assert_eq!(driver.verify(&image, &mut &tar_split[..], Depth::Metadata).unwrap(), Verdict::Valid);
     let root = driver.mount(&container, LayerKind::ReadWrite, None).unwrap();
     assert_eq!(read(root.join("mine")), "mine");
     assert_eq!(read(root.join("top")), "top");
@@ -399,13 +399,16 @@ fn verify_finds_a_changed_file(bench: &Bench) {
     let driver = bench.open();
     let layer = id("layer");
     let (_, tar_split) = image_layer(&*driver, &layer, None, &base());
-    assert_eq!(driver.verify(&layer, &mut &tar_split[..]).unwrap(), Verdict::Valid);
+    assert_eq!(driver.verify(&layer, &mut &tar_split[..], Depth::Metadata).unwrap(), Verdict::Valid);
     let content = metadata(&*driver, &layer, "UpperDir").unwrap();
     write(content.join("e/x"), "xxy");
-    let verdict = driver.verify(&layer, &mut &tar_split[..]).unwrap();
+    let verdict = driver.verify(&layer, &mut &tar_split[..], Depth::Metadata).unwrap();
     assert!(matches!(&verdict, Verdict::Differs(what) if what.contains("e/x")), "{verdict:?}");
     std::fs::remove_file(content.join("e/x")).unwrap();
-    assert!(matches!(driver.verify(&layer, &mut &tar_split[..]).unwrap(), Verdict::Differs(_)));
+    assert!(matches!(
+        driver.verify(&layer, &mut &tar_split[..], Depth::Metadata).unwrap(),
+        Verdict::Differs(_)
+    ));
 }
 
 fn export_gives_the_exact_archive_back(bench: &Bench) {
@@ -596,7 +599,7 @@ fn absent_layers_are_told_apart_from_failures(bench: &Bench) {
         driver.validate(&nobody, None).unwrap_err(),
         driver.metadata(&nobody).unwrap_err(),
         driver.sync(&nobody).unwrap_err(),
-        driver.verify(&nobody, &mut std::io::empty()).unwrap_err(),
+        driver.verify(&nobody, &mut std::io::empty(), Depth::Metadata).unwrap_err(),
         driver.export(&nobody, &mut std::io::empty(), &mut std::io::sink()).unwrap_err(),
         driver.diff(&nobody, None, &mut std::io::sink()).unwrap_err(),
         driver.changes(&nobody, None).unwrap_err(),
@@ -624,7 +627,7 @@ fn read_only_reads_and_never_writes(bench: &Bench) {
     driver.validate(&container, Some(&image)).unwrap();
     assert_eq!(driver.usage(&image).unwrap().unwrap().1.inodes.0, 9);
     assert_eq!(metadata(&*driver, &container, "MergedDir"), Some(driver.mount_path(&container)));
-    assert_eq!(driver.verify(&image, &mut &tar_split[..]).unwrap(), Verdict::Valid);
+    assert_eq!(driver.verify(&image, &mut &tar_split[..], Depth::Metadata).unwrap(), Verdict::Valid);
     let mut out = Vec::new();
     assert_eq!(driver.export(&image, &mut &tar_split[..], &mut out).unwrap().0, applied.diff_id);
     assert_eq!(Digest::of(&out), applied.diff_id);
@@ -672,7 +675,10 @@ fn layers_are_made_in_parallel(bench: &Bench) {
                 assert_eq!(read(root.join(&name)), "content");
                 assert_eq!(read(root.join("top")), "top");
                 driver.unmount(&layer).unwrap();
-                assert_eq!(driver.verify(&layer, &mut &tar_split[..]).unwrap(), Verdict::Valid);
+                assert_eq!(
+                    driver.verify(&layer, &mut &tar_split[..], Depth::Metadata).unwrap(),
+                    Verdict::Valid
+                );
             });
         }
     });

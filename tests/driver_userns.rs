@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use common::{TestRoot, need_root};
 use isula_storage::digest::Digest;
-use isula_storage::driver::{self, GraphDriver, LayerKind, Limits, OwnerShift, Verdict};
+use isula_storage::driver::{self, Depth, GraphDriver, LayerKind, Limits, OwnerShift, Verdict};
 use isula_storage::error::ErrorKind;
 use isula_storage::storage::{Storage, StorageOptions};
 use layers::{Tar, container_layer, create, id, image_layer, read, write};
@@ -207,7 +207,7 @@ fn an_export_gives_the_archive_with_its_own_owners() {
         let (_, first) = image_layer(&*driver, &one, None, &base);
         let (_, second) = image_layer(&*driver, &two, Some(&one), &top);
         for (layer, archive, tar_split) in [(&one, &base, &first), (&two, &top, &second)] {
-            assert_eq!(driver.verify(layer, &mut &tar_split[..]).unwrap(), Verdict::Valid);
+            assert_eq!(driver.verify(layer, &mut &tar_split[..], Depth::Metadata).unwrap(), Verdict::Valid);
             let mut exported = Vec::new();
             let (digest, _) = driver.export(layer, &mut &tar_split[..], &mut exported).unwrap();
             assert_eq!(digest, Digest::of(archive), "{name}");

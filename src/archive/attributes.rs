@@ -19,10 +19,10 @@ use crate::archive::tree::Node;
 use crate::archive::{acl, capability};
 use crate::error::{During, Error, ErrorKind, Result};
 
-const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
-const CAPABILITY: &[u8] = b"security.capability";
-const OPAQUE: &str = "trusted.overlay.opaque";
+pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Owner and group that an entry asks for, shifted; `None` where owners are not taken.
 pub(super) fn owner(entry: &Entry, options: &ApplyOptions) -> Result<Option<(Uid, Gid)>> {
@@ -139,7 +139,7 @@ pub(super) fn open_up(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()
     rustix::fs::chmod(proc_path(&fd).as_str(), Mode::RWXU)
 }
 
-fn proc_path(fd: &OwnedFd) -> String {
+pub(super) fn proc_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 

@@ -181,6 +181,21 @@ impl<I: Input> Reader<I> {
         self.input.peek()
     }
 
+    /// What the entries are read from.
+    pub(super) fn input(&mut self) -> &mut I {
+        &mut self.input
+    }
+
+    /// Bytes of content of the current entry that were not consumed.
+    pub(super) fn pending(&self) -> u64 {
+        self.content
+    }
+
+    /// For an input that leaves the content of this entry out: its padding follows at once.
+    pub(super) fn leave_content_out(&mut self) {
+        self.content = 0;
+    }
+
     /// Bytes of headers and padding read since the last `clear_raw`.
     pub(super) fn raw(&self) -> &[u8] {
         &self.raw

@@ -5,13 +5,20 @@ use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::archive::tar_split::Record;
 use crate::archive::tree::{Missing, Node, Tree};
 use crate::archive::whiteout::{clean, split};
 use crate::error::{During, Error, ErrorKind, Result};
+
+fn missing(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::InvalidData => Error::corrupt("it is missing"),
+        _ => error,
+    }
+}
 
 /// A layer whose files are looked for.
 pub(super) struct Files {
@@ -28,10 +35,32 @@ impl Files {
     fn parent(&mut self, record: &Record) -> Result<Rc<Node>> {
         let name = record.path.as_ref().unwrap_or(&record.name);
         clean(name, &mut self.path).map_err(Error::corrupt)?;
-        self.tree.dir(split(&self.path).0).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::InvalidData => Error::corrupt("it is missing"),
-            _ => error,
-        })
+        self.tree.dir(split(&self.path).0).map_err(missing)
+    }
+
+    /// The directory at a cleaned path; `Corrupt` when it is not there.
+    pub(super) fn dir(&mut self, path: &[u8]) -> Result<Rc<Node>> {
+        self.tree.dir(path).map_err(missing)
+    }
+
+    /// What is at a cleaned path, with its directory; `None` when nothing is.
+    pub(super) fn stat(&mut self, path: &[u8]) -> Result<Option<(Rc<Node>, Stat)>> {
+        let (parent, name) = split(path);
+        let dir = match self.tree.dir(parent) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                return Ok(None);
+            }
+            dir => dir?,
+        };
+        let found = match name {
+            b"" => rustix::fs::fstat(&dir),
+            name => rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW),
+        };
+        match found {
+            Ok(stat) => Ok(Some((dir, stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno).during(|| "stat"),
+        }
     }
 
     /// Whether an entry is there, as a directory if that is what it has to be. `Corrupt` when not.

@@ -12,6 +12,7 @@
 //!           digests                 threads  tar reader                  whiteout └─► tar_split (crc)
 //! rebuild, verify ◄─ tar_split lines, files (tree), content
 //! diff, changes ◄─ tree, and the layers below it
+//!          verify ◄─ headers (entry), metadata, differences
 //! ```
 //!
 //! What is decided here, where formats and other programs leave room:
@@ -45,11 +46,14 @@ mod compression;
 mod content;
 mod crc;
 mod diff;
+mod differences;
 mod entry;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod header;
+mod headers;
+mod metadata;
 mod pass;
 mod pax;
 mod pipe;
@@ -209,17 +213,49 @@ pub fn rebuild(
 /// What a comparison of a tree with its tar-split stream found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every file is there with the content it had.
+    /// All that was compared is as it was.
     Valid,
     /// The first difference, for people.
     Differs(String),
 }
 
-/// Compares the tree below `layer` with its gzip-compressed tar-split stream: presence of every entry, CRC of every
-/// file. A file that occurs twice in the archive is compared with its last occurrence. Works on streams of the
-/// reference as well, which hold CRC lines only.
-pub fn verify(tar_split: &mut dyn Read, layer: BorrowedFd<'_>) -> Result<Verdict> {
-    verify::verify(tar_split, layer)
+/// How much of a tree is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What no other program leaves different in a layer that is whole: presence and content; where the stream holds
+    /// headers, also type, target of a symbolic link, and device number; in a layer of an overlay, also whiteouts and opaque
+    /// directories.
+    Content,
+    /// Also owner, mode, attributes and hard links, for which the stream must hold headers. A store that was copied by a tool
+    /// that does not keep them differs in these, and works nevertheless.
+    Metadata,
+}
+
+/// What `verify` is asked to do.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// What whiteouts became.
+    pub whiteouts: Whiteouts,
+    /// Shift of owners, if the tree is for a user namespace.
+    pub owner_shift: Option<OwnerShift>,
+    /// How much is compared.
+    pub depth: Depth,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        VerifyOptions { whiteouts: Whiteouts::Overlay, owner_shift: None, depth: Depth::Metadata }
+    }
+}
+
+/// Compares the tree below `layer` with its gzip-compressed tar-split stream, as far as [`VerifyOptions::depth`] says. What
+/// occurs twice in the archive is compared with its last occurrence. Works on streams of the reference as well, which hold
+/// CRC lines only.
+///
+/// Not compared: times, and what the archive does not name. Owners are compared only where the root of the tree belongs to
+/// the root of the namespace, so not in trees that were made without privileges.
+pub fn verify(tar_split: &mut dyn Read, layer: BorrowedFd<'_>, options: &VerifyOptions) -> Result<Verdict> {
+    verify::verify(tar_split, layer, options)
 }
 
 /// The compression of a stream by its first bytes (10 are needed to be sure; fewer are taken as they come).

@@ -400,7 +400,7 @@ impl Judge for All<'_> {
 }
 
 /// What Linux can represent: 12 bits of major, 20 bits of minor number.
-fn device_number((major, minor): (u64, u64)) -> Result<Dev> {
+pub(super) fn device_number((major, minor): (u64, u64)) -> Result<Dev> {
     let part = |value: u64, bits: u32| u32::try_from(value).ok().filter(|value| value >> bits == 0);
     part(major, 12)
         .zip(part(minor, 20))

@@ -97,12 +97,6 @@ pub(super) fn meaning(path: &[u8], whiteouts: Whiteouts) -> Result<Meaning<'_>, 
     }
 }
 
-/// Whether the last component is a whiteout's; what has no file of its own in a layer.
-pub(super) fn is_whiteout(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'/').any(|component| component.starts_with(METADATA))
-        || split(path).1.starts_with(PREFIX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,9 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use crate::archive::{Applied, Change, ChangeKind, Compression, Diffed, Limits, OwnerShift, Verdict};
+pub use crate::archive::{
+    Applied, Change, ChangeKind, Compression, Depth, Diffed, Limits, OwnerShift, Verdict,
+};
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -259,7 +261,7 @@ pub trait GraphDriver: Send + Sync {
     }
 
     /// Compares a layer with its tar-split stream: see [`crate::archive::verify`].
-    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict>;
+    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read, depth: Depth) -> Result<Verdict>;
 
     /// Ids of all layers that the driver has data of, also of those that no record knows.
     fn layers(&self) -> Result<Vec<LayerId>>;

@@ -21,12 +21,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::archive::{self, ApplyOptions, DiffBase, Whiteouts};
+use crate::archive::{self, ApplyOptions, DiffBase, VerifyOptions, Whiteouts};
 use crate::digest::Digest;
 use crate::driver::home::{Home, Parked, Staged};
 use crate::driver::{
-    Applied, Change, Diffed, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer,
-    OwnerShift, Prepared, Removed, Verdict, options,
+    Applied, Change, Depth, Diffed, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata,
+    NewLayer, OwnerShift, Prepared, Removed, Verdict, options,
 };
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -201,9 +201,11 @@ impl GraphDriver for Vfs {
         self.store()?.compare(id, parent, archive::diff_size)
     }
 
-    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict> {
-        let layer = self.store()?.layer(id)?;
-        archive::verify(tar_split, layer.as_fd()).during(|| format!("verify layer {id}"))
+    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read, depth: Depth) -> Result<Verdict> {
+        let store = self.store()?;
+        let layer = store.layer(id)?;
+        let options = VerifyOptions { whiteouts: Whiteouts::Remove, owner_shift: store.owner_shift, depth };
+        archive::verify(tar_split, layer.as_fd(), &options).during(|| format!("verify layer {id}"))
     }
 
     fn layers(&self) -> Result<Vec<LayerId>> {

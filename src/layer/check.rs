@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Write};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::digest::Digest;
-use crate::driver::{Defect, Verdict};
+use crate::driver::{Defect, Depth, Verdict};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::units::Bytes;
@@ -17,7 +17,7 @@ use super::entry::Entry;
 use super::heal::is_damage;
 
 impl LayerStore {
-    pub(super) fn check_layer(&self, id_or_name: &str) -> Result<Verdict> {
+    pub(super) fn check_layer(&self, id_or_name: &str, depth: Depth) -> Result<Verdict> {
         let _activity = self.registry.enter()?;
         let entry = self.by_id_or_name(id_or_name)?;
         if !entry.is_image() {
@@ -26,9 +26,12 @@ impl LayerStore {
         let checked = self
             .disk
             .open_tar_split(entry.id())
-            .and_then(|mut tar_split| self.driver.verify(entry.id(), &mut tar_split));
+            .and_then(|mut tar_split| self.driver.verify(entry.id(), &mut tar_split, depth));
         match &checked {
-            Ok(verdict) => entry.set_suspect(*verdict != Verdict::Valid),
+            Ok(Verdict::Differs(_)) => entry.set_suspect(true),
+            Ok(Verdict::Valid) if depth == Depth::Metadata => entry.set_suspect(false),
+            // A closer look may have found something.
+            Ok(Verdict::Valid) => {}
             Err(error) if is_damage(error) => entry.set_suspect(true),
             Err(_) => {}
         }

@@ -8,7 +8,8 @@
 //! archive unpacked aside, new tar-split stream beside the old one     content and other layers untouched
 //! its diff ID is the recorded one                                     else: an error, nothing changed
 //! content fits the new stream: it stays
-//! content differs: nothing of the layer or above it is mounted        else: an error that says what to do
+//! content differs: nothing of the layer or above it is mounted        else: an error that says what to do, or where only
+//!                                                                     owners, modes and the like differ, it stays, suspect
 //!                  the old data go to quarantine, the new ones in their place, under the same name
 //! the new stream takes the place of the old one
 //! ```
@@ -20,7 +21,7 @@ use std::io::{BufWriter, Read, Write};
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::driver::{Applied, LayerKind, NewLayer, Prepared, Verdict};
+use crate::driver::{Applied, Depth, LayerKind, NewLayer, Prepared, Verdict};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 use crate::persist::Replacement;
@@ -45,18 +46,19 @@ impl LayerStore {
         log::warn!("layer {id} is damaged: reading its archive again");
         match self.make_again(entry, content).during(doing) {
             // Nothing was read: it is used as it is, as it always was.
-            Err(error) if error.kind() == ErrorKind::Unsupported => {
-                log::warn!("{}", error.report());
-                return Ok(());
+            Err(error) if error.kind() == ErrorKind::Unsupported => log::warn!("{}", error.report()),
+            Err(error) => return Err(error),
+            Ok(true) => {
+                entry.set_suspect(false);
+                log::warn!("layer {id}: healed");
             }
-            made => made?,
+            Ok(false) => {}
         }
-        entry.set_suspect(false);
-        log::warn!("layer {id}: healed");
         Ok(())
     }
 
-    fn make_again(&self, entry: &Entry, content: &mut (dyn Read + Send)) -> Result<()> {
+    /// Whether all is well after it.
+    fn make_again(&self, entry: &Entry, content: &mut (dyn Read + Send)) -> Result<bool> {
         let id = entry.id();
         let dir = self.disk.open_record_dir(id)?;
         crate::persist::sweep_temporary(&dir);
@@ -74,14 +76,25 @@ impl LayerStore {
             }
             None => return Err(Error::corrupt("its record does not say which archive it was made from")),
         };
-        match self.damage(id, &stream)? {
+        let mut whole = true;
+        match self.damage(id, &stream, Depth::Metadata)? {
             None => drop(prepared),
-            Some(reason) => self.replace_content(entry, prepared, &reason)?,
+            Some(reason) => match self.replace_content(entry, prepared, &reason) {
+                Err(error)
+                    if error.kind() == ErrorKind::InUse
+                        && self.damage(id, &stream, Depth::Content)?.is_none() =>
+                {
+                    log::warn!("layer {id}: its content is used as it is: {}", error.report());
+                    whole = false;
+                }
+                replaced => replaced?,
+            },
         }
         if let Some(diff_id) = beside {
             self.disk.write_diff_id(&dir, id, diff_id)?;
         }
-        stream.commit(self.disk.durability())
+        stream.commit(self.disk.durability())?;
+        Ok(whole)
     }
 
     fn unpack_aside(
@@ -104,8 +117,8 @@ impl LayerStore {
     }
 
     /// Compares the content that is there with a stream that is whole.
-    fn damage(&self, id: &LayerId, stream: &Replacement) -> Result<Damage> {
-        match self.driver.verify(id, &mut stream.open()?) {
+    fn damage(&self, id: &LayerId, stream: &Replacement, depth: Depth) -> Result<Damage> {
+        match self.driver.verify(id, &mut stream.open()?, depth) {
             Ok(Verdict::Valid) => Ok(None),
             Ok(Verdict::Differs(what)) => Ok(Some(what)),
             Err(error) if is_damage(&error) => Ok(Some(error.report())),

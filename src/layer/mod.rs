@@ -50,7 +50,7 @@ use parking_lot::Mutex;
 
 use crate::digest::Digest;
 use crate::driver::{
-    Change, Defect, Diffed, DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict,
+    Change, Defect, Depth, Diffed, DriverOptions, DriverStatus, GraphDriver, Limits, Metadata, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -271,11 +271,17 @@ impl LayerStore {
         self.repair_layer(id_or_name)
     }
 
-    /// Compares an image layer with its tar-split stream, without mounting it; a layer without a diff digest (a
+    /// Compares an image layer with its tar-split stream as far as nothing but damage makes it differ
+    /// ([`crate::archive::Depth::Content`]), without mounting it; a layer without a diff digest (a
     /// container's) is valid. Unknown: `NotFound`; without a tar-split stream: `Corrupt`. A layer that is found damaged is
     /// healed by the next [`LayerStore::create`] that brings its archive.
     pub fn check(&self, id_or_name: &str) -> Result<Verdict> {
-        self.check_layer(id_or_name)
+        self.check_layer(id_or_name, Depth::Content)
+    }
+
+    /// The same, and owners, modes, attributes and hard links.
+    pub fn check_closely(&self, id_or_name: &str) -> Result<Verdict> {
+        self.check_layer(id_or_name, Depth::Metadata)
     }
 
     /// Writes the exact uncompressed tar of an image layer; verified against the recorded diff digest: on a mismatch

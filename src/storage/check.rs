@@ -162,7 +162,7 @@ impl Storage {
             return Ok(());
         }
         report.compared += 1;
-        match self.layers().check(layer.id.as_str()) {
+        match self.layers().check_closely(layer.id.as_str()) {
             Ok(Verdict::Valid) => {}
             Ok(Verdict::Differs(place)) => {
                 report.wrong(subject(), format!("its content differs from its archive: {place}"));

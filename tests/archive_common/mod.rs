@@ -23,7 +23,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use isula_storage::archive::{self, Applied, ApplyOptions};
+use isula_storage::archive::{self, Applied, ApplyOptions, VerifyOptions};
 use isula_storage::digest::Digest;
 use isula_storage::error::Result;
 
@@ -258,11 +258,16 @@ pub fn rebuild(split: &[u8], target: &Path) -> Result<(Digest, Vec<u8>)> {
     Ok((digest, tar))
 }
 
-/// The verdict on a tree.
+/// The verdict on the tree of an overlay.
 pub fn verify(split: &[u8], target: &Path) -> Result<archive::Verdict> {
+    verify_with(split, target, &VerifyOptions::default())
+}
+
+/// The verdict on a tree.
+pub fn verify_with(split: &[u8], target: &Path, options: &VerifyOptions) -> Result<archive::Verdict> {
     let dir = File::open(target).unwrap();
     let mut source = split;
-    archive::verify(&mut source, dir.as_fd())
+    archive::verify(&mut source, dir.as_fd(), options)
 }
 
 /// Unpacks a tar and checks what must hold of every archive: digests and sizes are right, the tree verifies, and the

@@ -50,13 +50,13 @@ use std::sync::Arc;
 use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, RwLock};
 
-use crate::archive::{self, ApplyOptions, Whiteouts};
+use crate::archive::{self, ApplyOptions, VerifyOptions, Whiteouts};
 use crate::digest::Digest;
 use crate::driver::home::Home;
 use crate::driver::options::OverlayOptions;
 use crate::driver::{
-    Applied, Change, Defect, Diffed, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata,
-    MountOptions, NewLayer, OwnerShift, Prepared, Removed, SharedLayers, Verdict,
+    Applied, Change, Defect, Depth, Diffed, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits,
+    Metadata, MountOptions, NewLayer, OwnerShift, Prepared, Removed, SharedLayers, Verdict,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -237,8 +237,11 @@ impl GraphDriver for Overlay2 {
         self.overlay()?.compare(id, parent, archive::diff_size)
     }
 
-    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict> {
-        archive::verify(tar_split, self.overlay()?.diff(id)?.as_fd())
+    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read, depth: Depth) -> Result<Verdict> {
+        let overlay = self.overlay()?;
+        let options =
+            VerifyOptions { whiteouts: Whiteouts::Overlay, owner_shift: overlay.owner_shift, depth };
+        archive::verify(tar_split, overlay.diff(id)?.as_fd(), &options)
             .map_err(|error| error.context(format!("verify layer {id}")))
     }
 

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use crate::digest::Digest;
 use crate::driver::{
-    Applied, Compression, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata, NewLayer,
-    Prepared, Removed, Verdict,
+    Applied, Compression, Depth, DriverOptions, DriverStatus, GraphDriver, LayerKind, Limits, Metadata,
+    NewLayer, Prepared, Removed, Verdict,
 };
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -355,7 +355,7 @@ impl GraphDriver for FakeDriver {
         Ok((Digest::of(&content), Bytes(content.len() as u64)))
     }
 
-    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read) -> Result<Verdict> {
+    fn verify(&self, id: &LayerId, tar_split: &mut dyn Read, _depth: Depth) -> Result<Verdict> {
         let mut expected = String::new();
         tar_split.read_to_string(&mut expected).during(|| "read tar-split")?;
         match Digest::of(&self.content(id)?).to_string() == expected {

@@ -98,7 +98,7 @@ impl Storage {
         };
         if heal && self.layers().find(layer.id.as_str()).is_some() {
             // Whatever is wrong, the creation reads the archive then.
-            match self.layers().check(layer.id.as_str()) {
+            match self.layers().check_closely(layer.id.as_str()) {
                 Ok(Verdict::Valid) => {}
                 Ok(Verdict::Differs(place)) => {
                     log::warn!("layer {}: it differs from its archive: {place}", layer.id)
