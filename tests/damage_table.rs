@@ -17,7 +17,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,8 +46,12 @@ enum Damage {
     /// Something else is in it; a link leads nowhere; instead of a directory there is a file.
     Garbage,
     Deleted,
+    /// Nobody may read it any more.
+    Closed,
+    /// It does not hide what is below it any more.
+    Unmarked,
 }
-use Damage::{Deleted, Emptied, Garbage, Halved};
+use Damage::{Closed, Deleted, Emptied, Garbage, Halved, Unmarked};
 
 /// What a thing is to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +74,14 @@ enum Class {
     ImageFile,
     /// A directory, device or link in an image layer, of which tar-split says that it is there.
     ImageNode,
-    /// A device that hides what is below, of which tar-split says nothing that holds for every driver.
+    /// A device that hides what is below.
     Whiteout,
+    /// A directory that hides what is below.
+    OpaqueDir,
+    /// A file in a layer whose tar-split holds its headers.
+    OwnImageFile,
+    /// A directory, device or link in such a layer.
+    OwnImageNode,
     ContainerLayerDir,
     ContainerDiff,
     ContainerContent,
@@ -161,7 +171,10 @@ const TABLE: &[Row] = &[
     row(Class::ImageLayerDiff,          &[Emptied],           Lost::Nothing,        Told::Deep,    Heal::Again),
     row(Class::ImageFile,               FILE,                 Lost::Nothing,        Told::Deep,    Heal::Again),
     row(Class::ImageNode,               &[Deleted],           Lost::Nothing,        Told::Deep,    Heal::Again),
-    row(Class::Whiteout,                &[Deleted],           Lost::Nothing,        Told::Nowhere, Heal::Lost),
+    row(Class::Whiteout,                &[Garbage, Deleted],  Lost::Nothing,        Told::Deep,    Heal::Again),
+    row(Class::OpaqueDir,               &[Deleted, Unmarked], Lost::Nothing,        Told::Deep,    Heal::Again),
+    row(Class::OwnImageFile,            &[Closed],            Lost::Nothing,        Told::Deep,    Heal::Again),
+    row(Class::OwnImageNode,            &[Garbage, Closed],   Lost::Nothing,        Told::Deep,    Heal::Again),
     row(Class::ContainerLayerDir,       &[Garbage, Deleted],  Lost::Nothing,        Told::AtStart, Heal::NewContainer),
     row(Class::ContainerLayerDir,       &[Emptied],           Lost::Nothing,        Told::Check,   Heal::NewContainer),
     row(Class::ContainerDiff,           &[Garbage, Deleted],  Lost::Nothing,        Told::Check,   Heal::NewContainer),
@@ -184,8 +197,9 @@ const TABLE: &[Row] = &[
 type GoldenImage = (Arc<ImageRecord>, BTreeMap<String, Vec<u8>>);
 
 /// A store as it should be.
+#[derive(Clone)]
 struct Golden {
-    /// `running`, `imported`, `fresh`.
+    /// `running`, `imported`, `fresh`; `ours`, made by this library from the archives.
     name: &'static str,
     /// Where it lies untouched, with storage and run root below it.
     place: PathBuf,
@@ -234,6 +248,27 @@ impl Golden {
             storage,
             place: place.clone(),
         }
+    }
+
+    /// A store with what can be made of the archives.
+    fn made_by_us(&self, all: &Path, archives: &HashMap<String, Vec<u8>>) -> Golden {
+        let mut part = self.clone();
+        part.layers.retain(|layer| archives.contains_key(layer.id.as_str()));
+        part.images.retain(|(image, _)| {
+            self.chain(image.layer.as_deref().unwrap()).iter().all(|id| archives.contains_key(id))
+        });
+        part.containers.clear();
+        let place = all.join("ours");
+        fs::create_dir_all(place.join("storage")).unwrap();
+        fs::create_dir_all(place.join("run")).unwrap();
+        let storage = open(&place, "storage", Ownership::Owner).unwrap();
+        let case =
+            Case { golden: &part, row: &TABLE[0], path: PathBuf::new(), id: String::new(), damage: Deleted };
+        case.make_again(&storage, archives);
+        storage.close().unwrap();
+        let made = Golden::new(all, "ours");
+        assert!(made.layers.len() == part.layers.len() && !made.images.is_empty());
+        made
     }
 
     fn is_container(&self, id: &str) -> bool {
@@ -292,7 +327,10 @@ impl Golden {
                 let whiteout = kind.is_char_device() && rdev(&full) == 0;
                 let class = match (whiteout, kind.is_file()) {
                     (true, _) => Class::Whiteout,
+                    _ if is_opaque(&full) => Class::OpaqueDir,
+                    (_, true) if self.name == "ours" => Class::OwnImageFile,
                     (_, true) => Class::ImageFile,
+                    _ if self.name == "ours" => Class::OwnImageNode,
                     _ => Class::ImageNode,
                 };
                 of(id, class, Class::ContainerContent)
@@ -306,6 +344,11 @@ impl Golden {
         walk(&self.place, Path::new(""), &mut paths);
         let mut cases = Vec::new();
         for path in paths {
+            // All else is the same whoever made the store.
+            let is_content = path.iter().nth(3).is_some_and(|part| part == "diff") && path.iter().count() > 4;
+            if self.name == "ours" && !is_content {
+                continue;
+            }
             let Some((class, id)) = self.classify(&path) else { continue };
             for row in TABLE.iter().filter(|row| row.class == class) {
                 let damages = row.damages.iter().filter(|damage| applies(&self.place.join(&path), **damage));
@@ -327,6 +370,12 @@ fn rdev(path: &Path) -> u64 {
     fs::symlink_metadata(path).unwrap().rdev()
 }
 
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+fn is_opaque(path: &Path) -> bool {
+    rustix::fs::lgetxattr(path, OPAQUE, &mut [0u8; 8][..]).is_ok()
+}
+
 fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) {
     found.push(below.to_owned());
     let path = root.join(below);
@@ -340,6 +389,11 @@ fn walk(root: &Path, below: &Path, found: &mut Vec<PathBuf>) {
 /// Whether such a thing can be damaged so, and then is another.
 fn applies(path: &Path, damage: Damage) -> bool {
     let stat = fs::symlink_metadata(path).unwrap();
+    match damage {
+        Closed => return !stat.is_symlink(),
+        Unmarked => return is_opaque(path),
+        _ => {}
+    }
     if stat.is_dir() {
         return damage != Halved && (damage != Emptied || fs::read_dir(path).unwrap().next().is_some());
     }
@@ -350,11 +404,17 @@ fn applies(path: &Path, damage: Damage) -> bool {
         Emptied => stat.len() > 0,
         Halved => stat.is_file() && stat.len() > 1,
         Garbage | Deleted => true,
+        Closed | Unmarked => false,
     }
 }
 
 fn apply(path: &Path, damage: Damage) {
     let stat = fs::symlink_metadata(path).unwrap();
+    match damage {
+        Closed => return fs::set_permissions(path, fs::Permissions::from_mode(0o001)).unwrap(),
+        Unmarked => return rustix::fs::removexattr(path, OPAQUE).unwrap(),
+        _ => {}
+    }
     if stat.is_file() && damage != Deleted {
         let content = fs::read(path).unwrap();
         let content = match damage {
@@ -370,7 +430,7 @@ fn apply(path: &Path, damage: Damage) {
         fs::remove_file(path).unwrap();
     }
     match damage {
-        Deleted => {}
+        Deleted | Closed | Unmarked => {}
         Emptied if stat.is_dir() => fs::create_dir(path).unwrap(),
         Garbage if stat.is_symlink() => symlink("../nowhere/diff", path).unwrap(),
         Emptied => fs::write(path, "").unwrap(),
@@ -391,7 +451,9 @@ fn contents(place: &Path, storage: &str) -> HashMap<Digest, PathBuf> {
             || (below.starts_with("overlay")
                 && below.iter().count() == 3
                 && (name == "link" || name == "lower"))
-            || below.iter().any(|part| part == "merged");
+            || below.iter().any(|part| part == "merged")
+            // Counts changes.
+            || (name == "generation" && below.starts_with("overlay-images/.isula-storage"));
         let stat = fs::symlink_metadata(&full).unwrap();
         if stat.is_file() && stat.len() > 0 && !derivable {
             found.insert(Digest::of(&fs::read(&full).unwrap()), path);
@@ -638,7 +700,9 @@ fn whatever_is_damaged_all_else_works_nothing_is_deleted_and_making_it_again_hea
     for id in archives.keys() {
         LayerId::new(id).unwrap();
     }
-    let goldens = ["running", "imported", "fresh"].map(|name| Golden::new(&pristine, name));
+    let mut goldens = ["running", "imported", "fresh"].map(|name| Golden::new(&pristine, name)).to_vec();
+    let ours = goldens[1].made_by_us(&pristine, &archives);
+    goldens.push(ours);
     let only = std::env::var("DAMAGE_ONLY").unwrap_or_default();
     let mut cases: Vec<Case<'_>> = goldens.iter().flat_map(Golden::cases).collect();
     let total = cases.len();
