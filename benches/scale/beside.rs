@@ -18,6 +18,7 @@ struct Times(Vec<f64>);
 
 impl Times {
     fn part(&self, part: f64) -> f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a length")]
         let at = (self.0.len() as f64 * part) as usize;
         self.0.get(at.min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
@@ -70,7 +71,13 @@ pub(crate) fn table(size: Size, files: usize) {
         let idle = times(|done| done >= *count, &mut *action);
         let stop = AtomicBool::new(false);
         let busy = std::thread::scope(|scope| {
-            (0..2).for_each(|_| drop(scope.spawn(|| while !stop.load(Ordering::Relaxed) {})));
+            (0..2).for_each(|_| {
+                drop(scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop()
+                    }
+                }))
+            });
             let busy = times(|done| done >= *count, &mut *action);
             stop.store(true, Ordering::Relaxed);
             busy

@@ -175,6 +175,7 @@ fn examine_all(store: &ImageStore, ids: &[ImageId], sweep: bool) -> Result<Vec<(
 }
 
 /// Puts the images in order: of two that claim one name, the one loaded later loses it.
+#[allow(clippy::vec_box, reason = "sorted and moved often: moving the images themselves costs more")]
 fn index(store: &ImageStore, found: Vec<Box<Found>>, heal: bool, problems: &mut Vec<Problem>) -> Index {
     let mut found: Vec<(Timestamp, Box<Found>)> =
         found.into_iter().map(|image| (loaded_time(&image), image)).collect();

@@ -241,6 +241,7 @@ pub(super) fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId
 }
 
 /// What is unfinished goes, children before parents, but never from under a complete layer.
+#[allow(clippy::vec_box, reason = "sorted and moved often: moving the records themselves costs more")]
 fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded: &mut Loaded) {
     let mut parents: HashSet<LayerId> = complete.iter().filter_map(|found| found.parent.clone()).collect();
     let (mut kept, mut removed) = (Vec::new(), incomplete);
@@ -278,6 +279,7 @@ fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded
 }
 
 /// Compares records with what the driver has.
+#[allow(clippy::vec_box, reason = "sorted and moved often: moving the records themselves costs more")]
 fn judge_data(
     driver: &dyn GraphDriver,
     ids: &[LayerId],
@@ -343,6 +345,7 @@ fn endless<'a>(complete: &'a [Box<Found>], listed: &HashSet<LayerId>) -> Vec<&'a
     }
 }
 
+#[allow(clippy::vec_box, reason = "sorted and moved often: moving the records themselves costs more")]
 fn list(complete: Vec<Box<Found>>, loaded: &mut Loaded) {
     let listed: HashSet<LayerId> = complete.iter().map(|found| found.id.clone()).collect();
     for id in endless(&complete, &listed) {

@@ -33,6 +33,11 @@ const CAPABILITY: &[u8] = b"security.capability";
 const WORTH_A_MAP: u64 = 64 << 10;
 const ZEROS: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
+/// Device and number.
+type Inode = (u64, u64);
+/// The path, and how many names are still to come.
+type FirstName = (Box<[u8]>, u64);
+
 /// Writes entries.
 pub(super) struct Entries<'a> {
     out: &'a mut dyn Write,
@@ -43,7 +48,7 @@ pub(super) struct Entries<'a> {
     entries: u64,
     skipped: u64,
     /// The first name of an inode that has several, for as long as more are expected.
-    links: HashMap<(u64, u64), (Box<[u8]>, u64)>,
+    links: HashMap<Inode, FirstName>,
     buffer: Box<[u8]>,
     name: Vec<u8>,
 }
@@ -160,7 +165,7 @@ impl<'a> Entries<'a> {
 
     /// The first name of an inode that has several; `None` for the first.
     fn linked(&mut self, path: &[u8], stat: &Stat) -> Option<Box<[u8]>> {
-        let names = stat.st_nlink.try_into().unwrap_or(u64::MAX);
+        let names = stat.st_nlink;
         if names <= 1 {
             return None;
         }

@@ -111,14 +111,14 @@ impl State {
     fn settle(&mut self, space: &mut Space<'_>) -> Result<()> {
         for (name, mut bucket) in std::mem::take(&mut self.open) {
             if bucket.is_changed() {
-                let value = Slice::from(bucket.to_value(space)?);
+                let value = Slice::from(bucket.stored_value(space)?);
                 self.tree.put(space.pages, LeafItem { flags: BUCKET, key: name, value })?;
             }
         }
         self.tree.rebalance(space)
     }
 
-    fn to_value(&mut self, space: &mut Space<'_>) -> Result<Vec<u8>> {
+    fn stored_value(&mut self, space: &mut Space<'_>) -> Result<Vec<u8>> {
         self.settle(space)?;
         // As in the original: a leaf without buckets that takes a quarter of a page at most.
         let inline = self.tree.root_leaf().filter(|items| {

@@ -77,7 +77,8 @@ fn everything(transaction: &Transaction) -> Content {
 /// began to read before the changes does not see them.
 pub fn file(input: &[u8]) {
     let medium = Recording::of(input.to_vec());
-    let options = options(1024, if input.len() % 2 == 0 { Freelist::Stored } else { Freelist::Absent });
+    let options =
+        options(1024, if input.len().is_multiple_of(2) { Freelist::Stored } else { Freelist::Absent });
     let Ok(file) = open(&medium, &options) else { return };
     let before = file.begin();
     drop(content(&before.root(), &mut MOST_ITEMS.clone()));
@@ -207,7 +208,7 @@ impl Input<'_> {
 
     fn value(&mut self) -> Vec<u8> {
         let byte = self.byte();
-        let length = usize::from(byte) * usize::from(byte) / if byte % 8 == 0 { 8 } else { 256 };
+        let length = usize::from(byte) * usize::from(byte) / if byte.is_multiple_of(8) { 8 } else { 256 };
         vec![byte; length]
     }
 }
@@ -228,7 +229,7 @@ fn step(input: &mut Input<'_>, bucket: &mut BucketMut<'_>, content: &mut Content
     }
     let is_bucket = content.get(&key).map(|entry| matches!(entry, Entry::Bucket(_)));
     let (result, expected) = match action % 8 {
-        0 | 1 | 2 => {
+        0..=2 => {
             let value = input.value();
             let expected = match is_bucket {
                 _ if key.is_empty() => "key required",
