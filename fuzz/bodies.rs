@@ -115,6 +115,7 @@ pub(crate) fn unpacking(input: &[u8]) {
     for unpack in [fuzzing::unpacking, fuzzing::unpacking_signed] {
         let place = Place::new();
         let (alone, together) = (place.dir("alone"), place.dir("together"));
+        #[allow(clippy::disallowed_methods, reason = "not a durable write")]
         fs::write(place.0.join("canary"), "alive").expect("a file beside them");
         unpack(input, alone.as_fd(), together.as_fd());
         assert_eq!(fs::read(place.0.join("canary")).expect("the file beside them"), b"alive");

@@ -2,7 +2,14 @@
 //! From trees back to archives: what is unpacked, compared and unpacked again is the same, other tools read the archive as
 //! we do, and what an archive cannot say is an error.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 mod archive_common;
 
