@@ -12,10 +12,13 @@ use crate::archive::apply::apply_in_chunks;
 use crate::archive::compression::{self, Decoder};
 use crate::archive::entry::{Entry, Reader};
 use crate::archive::header;
+use crate::archive::headers::Headers;
 use crate::archive::pipe::Sizes;
 use crate::archive::tar_split::{self, Content, Line};
 use crate::archive::whiteout;
-use crate::archive::{Applied, ApplyOptions, Compression, Depth, VerifyOptions, Whiteouts, rebuild, verify};
+use crate::archive::{
+    Applied, ApplyOptions, Compression, OwnerShift, VerifyOptions, Whiteouts, rebuild, verify,
+};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::units::Bytes;
@@ -126,6 +129,18 @@ pub fn tar_split(lines: &[u8]) {
     if let Ok(mut lines) = tar_split::Lines::new(&mut source) {
         while let Ok(Some(_)) = lines.next() {}
     }
+    let mut headers = Headers::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        match tar_split::parse_line(line) {
+            Ok(Line::Segment(bytes)) => headers.segment(&bytes),
+            Ok(Line::Entry(record)) => {
+                if let Some(entry) = headers.entry(&record) {
+                    assert!(record.size == 0 || entry.size == record.size, "headers of another entry");
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Decompresses a stream, at most 16 MiB of it.
@@ -175,10 +190,11 @@ pub fn unpacking(layer: &[u8], alone: BorrowedFd<'_>, together: BorrowedFd<'_>) 
     let read = decoder.map(|mut decoder| decoder.read_to_end(&mut plain));
     assert!(matches!(read, Ok(Ok(_))), "what was unpacked can be decompressed");
     assert_eq!(applied.diff_id, Digest::of(&plain));
-    // Owners were not taken from the archive.
-    let content = VerifyOptions { depth: Depth::Content, ..VerifyOptions::default() };
     for (target, tar_split) in [alone, together].into_iter().zip(&tar_splits) {
-        match verify(&mut tar_split.as_slice(), target, &content) {
+        // Owners are those of whoever runs this, as in no namespace.
+        let shift = OwnerShift { uid: u32::MAX, gid: u32::MAX };
+        let options = VerifyOptions { owner_shift: Some(shift), ..VerifyOptions::default() };
+        match verify(&mut tar_split.as_slice(), target, &options) {
             Ok(verdict) => assert_eq!(verdict, crate::archive::Verdict::Valid),
             // Without privileges the mode of a file may keep its owner from reading it.
             Err(error) if error.errno() == libc::EACCES => return,

@@ -135,7 +135,9 @@ pub(super) fn compare_attributes(
     }
     for xattr in &entry.xattrs {
         let name = xattr.name.as_slice();
-        if is_of_others(name) {
+        // Without privileges the others are left out, and these where they cannot be.
+        let needs_rights = !name.starts_with(b"user.") || !matches!(entry.kind, Kind::File | Kind::Directory);
+        if is_of_others(name) || (needs_rights && !owners) {
             continue;
         }
         let what = match place.value(name)? {
