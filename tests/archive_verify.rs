@@ -459,3 +459,67 @@ fn mounts_leave_nothing_that_is_taken_for_damage() {
         assert_eq!(verify(split, &diff).unwrap(), Verdict::Valid);
     }
 }
+
+/// Entries of few names, drawn by a linear congruential generator, so that they hide, replace and link each other.
+#[test]
+fn no_archive_that_was_just_unpacked_differs() {
+    if !is_root() {
+        return;
+    }
+    let names = ["a", "b", "a/b", "a/c", "b/a", "a/b/c", "b/a/b"];
+    let mut state = 1u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let scratch = Scratch::new();
+    let mut taken = 0;
+    for round in 0..2000 {
+        let mut tar = Tar::new();
+        let mut shown = String::new();
+        for _ in 0..2 + draw(10) {
+            let name = names[draw(names.len())];
+            let other = names[draw(names.len())];
+            let (parent, last) = name.rsplit_once('/').map_or(("", name), |(parent, last)| (parent, last));
+            let beside =
+                |what: &str| if parent.is_empty() { what.to_owned() } else { format!("{parent}/{what}") };
+            let mode = 0o700 + u32::try_from(draw(64)).unwrap();
+            let kind = draw(12);
+            shown.push_str(&format!("{kind} {name} {other}\n"));
+            tar = match kind {
+                0..3 => tar.header(&Header { mode, ..Header::new(name, b'5') }),
+                3..5 => {
+                    tar.header(&Header { mode, size: 1, ..Header::new(name, b'0') }).content(last.as_bytes())
+                }
+                5 => tar.file(name, ""),
+                6 => tar.symlink(name, "/".to_owned() + other),
+                7 => tar.hard_link(name, other),
+                8 | 9 => tar.file(beside(&format!(".wh.{last}")), ""),
+                10 => tar.file(beside(".wh..wh..opq"), ""),
+                _ => tar.header(&Header {
+                    mode,
+                    device: (0, u32::try_from(draw(2)).unwrap()),
+                    ..Header::new(name, b'3')
+                }),
+            };
+        }
+        let tar = tar.end();
+        for whiteouts in [Whiteouts::Overlay, Whiteouts::Remove] {
+            let target = scratch.dir(&format!("{round} {whiteouts:?}"));
+            let options = ApplyOptions { whiteouts, ..ApplyOptions::default() };
+            if let Ok((_, split)) = apply_with(&tar, &target, &options) {
+                taken += 1;
+                let options = VerifyOptions { whiteouts, ..VerifyOptions::default() };
+                for split in [&split, &as_the_reference(&split)] {
+                    let verdict = verify_with(split, &target, &options).unwrap();
+                    assert_eq!(
+                        verdict,
+                        Verdict::Valid,
+                        "{whiteouts:?} round {round}:\n{shown}");
+                }
+            }
+            std::fs::remove_dir_all(&target).unwrap();
+        }
+    }
+    assert!(taken > 500, "{taken}");
+}

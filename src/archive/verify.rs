@@ -196,6 +196,11 @@ impl Check<'_> {
             return Ok(());
         }
         let parent = split(path).0;
+        // It may have made its directory in place of a whiteout.
+        self.differences.replaced(path, false);
+        if self.full {
+            self.seen.add(parent);
+        }
         let made =
             self.full || (is_kept_by_the_reference(&record.name) && self.seen.has(parent) == Some(true));
         if !made {
