@@ -512,10 +512,7 @@ fn no_archive_that_was_just_unpacked_differs() {
                 let options = VerifyOptions { whiteouts, ..VerifyOptions::default() };
                 for split in [&split, &as_the_reference(&split)] {
                     let verdict = verify_with(split, &target, &options).unwrap();
-                    assert_eq!(
-                        verdict,
-                        Verdict::Valid,
-                        "{whiteouts:?} round {round}:\n{shown}");
+                    assert_eq!(verdict, Verdict::Valid, "{whiteouts:?} round {round}:\n{shown}");
                 }
             }
             std::fs::remove_dir_all(&target).unwrap();

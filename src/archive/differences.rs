@@ -100,6 +100,12 @@ impl Differences {
         }
     }
 
+    /// All that depend on something else are explained.
+    pub(super) fn forget_depending(&mut self) {
+        self.by_path.retain(|_, difference| difference.other.is_none());
+        self.by_other.clear();
+    }
+
     fn explain(&mut self, other: &[u8], is_directory: bool) {
         let Some(paths) = self.by_other.get(other) else { return };
         let explained = |path: &&Vec<u8>| {
@@ -164,6 +170,15 @@ impl Seen {
                 return;
             }
             path = split(path).0;
+        }
+    }
+
+    /// Notes an entry without what it is in.
+    pub(super) fn add_alone(&mut self, path: &[u8]) {
+        if self.hashes.len() >= MOST_SEEN {
+            self.overflowed = true;
+        } else {
+            self.hashes.insert(self.state.hash_one(path));
         }
     }
 

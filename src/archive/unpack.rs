@@ -4,7 +4,7 @@
 //! What stands in the way of an entry is removed first, as the reference does; a directory on a directory merges. A
 //! parent that no entry has named is made, 0755. Entries of one archive hide each other in no order: a whiteout and an
 //! entry of the same name leave the entry, and a directory hides the one below it then (OCI image specification: a
-//! whiteout only applies to layers below). A character device 0/0 in an archive is a whiteout spelt out: it can hide
+//! whiteout only applies to layers below); so does a directory in place of anything else of the archive. A character device 0/0 in an archive is a whiteout spelt out: it can hide
 //! nothing that `.wh.` could not.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::archive::attributes::{self, Given};
 use crate::archive::entry::{Entry, Kind};
 use crate::archive::pax::show;
 use crate::archive::remove::{self, Inodes, Judge};
-use crate::archive::tree::{self, Missing, Node, Tree, join};
+use crate::archive::tree::{Missing, Node, Tree, join};
 use crate::archive::whiteout::{clean, split};
 use crate::archive::{ApplyOptions, Whiteouts};
 use crate::error::{During, Error, ErrorKind, Result};
@@ -173,11 +173,11 @@ impl<'o> Unpacker<'o> {
             Err(Errno::EXIST) => match self.tree.child(dir, name)? {
                 Some(node) => node,
                 None => {
-                    let hides = self.options.whiteouts == Whiteouts::Overlay && tree::is_whiteout(dir, name)?;
                     self.replace(dir, name, out)?;
                     rustix::fs::mkdirat(dir, name, mode).during(|| "make directory")?;
                     let node = self.open_made(dir, name)?;
-                    if hides {
+                    // What was here hid the one below, whether it was a whiteout or not.
+                    if self.options.whiteouts == Whiteouts::Overlay {
                         attributes::set_opaque(&node)?;
                     }
                     node

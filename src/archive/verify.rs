@@ -46,6 +46,8 @@ pub(super) fn verify(
         owners: root.is_some_and(|(_, root)| metadata::has_owners(&root, options.owner_shift)),
         differences: Differences::default(),
         seen: Seen::default(),
+        links: Seen::default(),
+        tangled: false,
         full: false,
         order: 0,
     };
@@ -77,6 +79,11 @@ struct Check<'o> {
     owners: bool,
     differences: Differences,
     seen: Seen,
+    /// What may have led elsewhere: symbolic links, and by a stream of the reference, which tells no kinds, all but
+    /// directories.
+    links: Seen,
+    /// Whether a whiteout may have been elsewhere, so that nothing is said of whiteouts any more.
+    tangled: bool,
     /// Whether the stream has type 2 lines, so that CRCs are those of whole files.
     full: bool,
     order: u64,
@@ -126,9 +133,14 @@ impl Check<'_> {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let what = format!("{}: {}", show(&record.name), error.report());
                 match header {
-                    // A whiteout spelt out: a later entry may be below it.
-                    Some(Entry { kind: Kind::CharDevice, device: (0, 0), .. }) => {
-                        self.differences.add_depending(path, self.order, what, path, true);
+                    // A whiteout spelt out, or perhaps a link to one: a later entry may be below it.
+                    Some(
+                        Entry { kind: Kind::CharDevice, device: (0, 0), .. }
+                        | Entry { kind: Kind::HardLink, .. },
+                    ) => {
+                        if !self.tangled {
+                            self.differences.add_depending(path, self.order, what, path, true);
+                        }
                     }
                     _ => self.differences.add(path, self.order, what),
                 }
@@ -137,11 +149,39 @@ impl Check<'_> {
         }
         if self.options.whiteouts == Whiteouts::Overlay {
             self.seen.add(path);
+            self.note_link(path, is_directory, header);
         }
         if !self.full {
             self.behind_a_link(path, is_directory)?;
         }
         Ok(())
+    }
+
+    fn note_link(&mut self, path: &[u8], is_directory: bool, header: Option<&Entry>) {
+        let is_link = match header {
+            None => !is_directory,
+            Some(Entry { kind: Kind::Symlink, .. }) => true,
+            Some(Entry { kind: Kind::HardLink, link, .. }) => {
+                let mut target = Vec::new();
+                clean(link, &mut target).is_err() || self.may_lead_elsewhere(&target)
+            }
+            Some(_) => false,
+        };
+        if is_link {
+            self.links.add_alone(path);
+        }
+    }
+
+    /// Whether a path is, or leads over, what was not a directory at some time.
+    fn may_lead_elsewhere(&self, path: &[u8]) -> bool {
+        let mut path = path;
+        while !path.is_empty() {
+            if self.links.has(path) != Some(false) {
+                return true;
+            }
+            path = split(path).0;
+        }
+        false
     }
 
     /// Streams of the reference do not say where an entry is that a symbolic link on the way led elsewhere.
@@ -196,6 +236,11 @@ impl Check<'_> {
             return Ok(());
         }
         let parent = split(path).0;
+        if self.tangled || self.may_lead_elsewhere(parent) {
+            self.tangled = true;
+            self.differences.forget_depending();
+            return Ok(());
+        }
         // It may have made its directory in place of a whiteout.
         self.differences.replaced(path, false);
         if self.full {
