@@ -77,6 +77,12 @@ fn overlay_layers_hold_devices_and_marks() {
         ("file before", Tar::new().file("x", "new").file(".wh.x", ""), &[("", "d"), ("x", "f new")]),
         ("then a directory", Tar::new().file(".wh.x", "").dir("x/"), &[("", "d"), ("x", "do")]),
         ("directory before", Tar::new().dir("x/").file(".wh.x", ""), &[("", "d"), ("x", "do")]),
+        ("a directory in place of a file", Tar::new().file("x", "old").dir("x/"), &[("", "d"), ("x", "do")]),
+        (
+            "a directory in place of a file, and a whiteout",
+            Tar::new().file("x", "old").file(".wh.x", "").dir("x/"),
+            &[("", "d"), ("x", "do")],
+        ),
         (
             "then something below",
             Tar::new().file(".wh.x", "").file("x/f", "new"),

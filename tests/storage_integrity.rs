@@ -108,6 +108,34 @@ fn a_layer_that_differs_goes_into_quarantine_with_all_that_stands_on_it_and_can_
 }
 
 #[test]
+fn a_lost_whiteout_is_found_and_a_changed_mode_condemns_nothing() {
+    if !need_root() {
+        return;
+    }
+    let place = TestRoot::new("integrity");
+    let overlay = |check| {
+        let options = StorageOptions { integration_check: check, ..options(place.path(), "overlay2") };
+        Storage::open(options).unwrap()
+    };
+    let storage = overlay(false);
+    let one = add_image(&storage, &["a", ".wh.a"], &["one:1"]);
+    let two = add_image(&storage, &["b"], &["two:1"]);
+    drop(storage);
+    let diff = |layer: &LayerId| place.path().join(format!("root/overlay/{layer}/diff"));
+
+    fs::set_permissions(diff(two.top()).join("b"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(problems(&overlay(true)), [""; 0]);
+    fs::remove_file(checked_list(place.path())).unwrap();
+
+    fs::remove_file(diff(one.top()).join("a")).unwrap();
+    let storage = overlay(true);
+    assert_eq!(images(&storage), [two.id.clone()]);
+    assert_eq!(layers(&storage), sorted([one.layers[0].as_str(), two.top().as_str()]));
+    let found = problems(&storage).concat();
+    assert!(found.contains("the whiteout is missing"), "{found}");
+}
+
+#[test]
 fn a_base_that_differs_takes_every_image_on_it_along() {
     let place = TestRoot::in_memory("integrity");
     let (one, _) = prepared(place.path());
