@@ -129,7 +129,7 @@ fn a_lost_whiteout_is_found_and_a_changed_mode_condemns_nothing() {
 
     fs::remove_file(diff(one.top()).join("a")).unwrap();
     let storage = overlay(true);
-    assert_eq!(images(&storage), [two.id.clone()]);
+    assert_eq!(images(&storage), std::slice::from_ref(&two.id));
     assert_eq!(layers(&storage), sorted([one.layers[0].as_str(), two.top().as_str()]));
     let found = problems(&storage).concat();
     assert!(found.contains("the whiteout is missing"), "{found}");
