@@ -22,10 +22,16 @@ use archive_common::{
 use isula_storage::archive::{ApplyOptions, Verdict, Whiteouts};
 use isula_storage::error::ErrorKind;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(1),
+        ..ProptestConfig::default()
+    }
 }
 
 #[derive(Debug, Clone)]
