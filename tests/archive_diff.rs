@@ -20,35 +20,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use archive_common::{
-    Scratch, Tar, Tree, apply, apply_with, assert_same_trees, differences, is_root, layers_of, path, run,
-    shell, tree,
+    EVERYTHING, Scratch, Tar, Tree, apply, apply_with, assert_same_trees, differences, is_root, layers_of,
+    path, run, shell, tree,
 };
 use isula_storage::archive::{
     self, ApplyOptions, Change, ChangeKind, DiffBase, Diffed, OwnerShift, Whiteouts,
 };
 use isula_storage::digest::Digest;
 use isula_storage::error::{Error, ErrorKind};
-
-/// All kinds of entries, names, owners, modes, times and attributes.
-const EVERYTHING: &str = r#"
-    mkdir -p dir/empty links; printf '' >f0; printf x >f1; head -c 511 /dev/zero >f511; head -c 513 /dev/urandom >f513
-    seq 1 300000 >big
-    ln f1 links/hard; ln f1 dir/hard2; ln -s ../f1 links/soft; ln links/soft links/soft2; ln -s /nowhere links/dangling
-    chown 5:6 f1; chown 1000:2000 dir big; chown -h 7:8 links/soft; chmod 4755 f1; chmod 2711 f511; chmod 0 f513
-    chmod 2775 dir; chmod 1777 dir/empty; printf 'name' >$'dir/\xff\xfe not utf-8'; printf n >'dir/"q\ '$'\n''newline'
-    mkfifo -m 604 fifo; mknod -m 620 null c 1 3; mknod disk b 259 70000; chmod 1660 disk; ln fifo links/fifo
-    l=$(printf 'n%.0s' {1..200}); mkdir -p "long/$l/$l"; echo deep >"long/$l/$l/$l"; ln -s "$l/$l/$l/$l" long/soft
-    ln "long/$l/$l/$l" "long/$l/hard"; m=$(printf '\xfd%.0s' {1..255}); echo most >"$m"; ln -s "$m" "long/$m"
-    c=$(printf 'c%.0s' {1..95}); echo 100 >"long/$c"; echo 101 >"long/${c}1"
-    echo ids >ids; chown 4000000000:3000000000 ids; touch -d '1901-12-14 00:00:00.25' ids; echo late >late
-    touch -d '2500-01-01' late; touch -h -d '2020-01-01 00:00:00.000000001' links/soft
-    setfattr -n user.plain -v value f0; setfattr -n user.empty f0; setfattr -n user.bin -v 0x000aff3d0a f1
-    setfattr -n user.a=b%c -v equals f0; setfattr -n user.dir -v d dir; setfattr -n trusted.mine -v t big
-    setfattr -h -n trusted.link -v l links/soft; setfattr -n trusted.pipe -v p fifo
-    setfattr -n security.capability -v 0x0100000202000000000000000000000000000000 big
-    setfacl -m u:1234:rwx,g:4321:r-x,m::rx big; setfacl -m d:u:1234:rwx,d:g::r-x dir; setfacl -m u:5:r f0
-    touch -d '2001-02-03 04:05:06' -h links/dangling dir/empty; touch -d '2002-02-02 02:02:02.5' dir long; chmod 711 .
-"#;
 
 fn open(path: &Path) -> File {
     File::open(path).unwrap()
@@ -531,6 +510,25 @@ fn trees_are_compared_by_everything_that_a_layer_keeps() {
     let options = ApplyOptions { whiteouts: Whiteouts::Remove, ..ApplyOptions::default() };
     apply_with(&tar, &lower, &options).unwrap();
     assert_same_trees(&lower, &upper);
+}
+
+/// A file that got one more name belongs to the layer, or the name would be a file of its own, as on no overlay.
+#[test]
+fn a_link_to_a_file_that_has_not_changed_stays_a_link() {
+    let scratch = Scratch::new();
+    let (lower, upper) = (scratch.dir("lower"), scratch.dir("upper"));
+    shell("mkdir d; echo a >d/a; ln d/a b; echo c >c; ln -s c s; mkfifo f; ln c e; ln c g", &lower);
+    shell("cp -a lower/. upper", scratch.path());
+    shell("touch -r d keep; ln d/a new; ln s t; ln f d/f; rm g; touch -r keep d .; rm keep", &upper);
+    shell("touch -r ../upper d .", &lower);
+    shell("touch -r ../lower d .", &upper);
+    let below = open(&lower);
+    let base = DiffBase::Tree(Some(below.as_fd()));
+    assert_eq!(changes(&upper, &base), ["C b", "C d", "C d/a", "A d/f", "C f", "D g", "A new", "C s", "A t"]);
+    let options = ApplyOptions { whiteouts: Whiteouts::Remove, ..ApplyOptions::default() };
+    let tar = diff_of(&upper, &base);
+    apply_with(&tar, &lower, &options).unwrap();
+    assert_same_trees(&upper, &lower);
 }
 
 #[test]

@@ -27,6 +27,27 @@ use isula_storage::archive::{self, Applied, ApplyOptions, VerifyOptions};
 use isula_storage::digest::Digest;
 use isula_storage::error::Result;
 
+/// All kinds of entries, names, owners, modes, times and attributes.
+pub const EVERYTHING: &str = r#"
+    mkdir -p dir/empty links; printf '' >f0; printf x >f1; head -c 511 /dev/zero >f511; head -c 513 /dev/urandom >f513
+    seq 1 300000 >big
+    ln f1 links/hard; ln f1 dir/hard2; ln -s ../f1 links/soft; ln links/soft links/soft2; ln -s /nowhere links/dangling
+    chown 5:6 f1; chown 1000:2000 dir big; chown -h 7:8 links/soft; chmod 4755 f1; chmod 2711 f511; chmod 0 f513
+    chmod 2775 dir; chmod 1777 dir/empty; printf 'name' >$'dir/\xff\xfe not utf-8'; printf n >'dir/"q\ '$'\n''newline'
+    mkfifo -m 604 fifo; mknod -m 620 null c 1 3; mknod disk b 259 70000; chmod 1660 disk; ln fifo links/fifo
+    l=$(printf 'n%.0s' {1..200}); mkdir -p "long/$l/$l"; echo deep >"long/$l/$l/$l"; ln -s "$l/$l/$l/$l" long/soft
+    ln "long/$l/$l/$l" "long/$l/hard"; m=$(printf '\xfd%.0s' {1..255}); echo most >"$m"; ln -s "$m" "long/$m"
+    c=$(printf 'c%.0s' {1..95}); echo 100 >"long/$c"; echo 101 >"long/${c}1"
+    echo ids >ids; chown 4000000000:3000000000 ids; touch -d '1901-12-14 00:00:00.25' ids; echo late >late
+    touch -d '2500-01-01' late; touch -h -d '2020-01-01 00:00:00.000000001' links/soft
+    setfattr -n user.plain -v value f0; setfattr -n user.empty f0; setfattr -n user.bin -v 0x000aff3d0a f1
+    setfattr -n user.a=b%c -v equals f0; setfattr -n user.dir -v d dir; setfattr -n trusted.mine -v t big
+    setfattr -h -n trusted.link -v l links/soft; setfattr -n trusted.pipe -v p fifo
+    setfattr -n security.capability -v 0x0100000202000000000000000000000000000000 big
+    setfacl -m u:1234:rwx,g:4321:r-x,m::rx big; setfacl -m d:u:1234:rwx,d:g::r-x dir; setfacl -m u:5:r f0
+    touch -d '2001-02-03 04:05:06' -h links/dangling dir/empty; touch -d '2002-02-02 02:02:02.5' dir long; chmod 711 .
+"#;
+
 /// Whether this process may make devices, owners and trusted attributes. Says so when it may not; on a build
 /// machine (`CI` is set) that is a failure.
 pub fn is_root() -> bool {

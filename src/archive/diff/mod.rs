@@ -11,7 +11,7 @@
 //!
 //! | | an overlay directory | two whole trees |
 //! |---|---|---|
-//! | changed | is there | differs in type, owner, mode, times, attributes, or content: size first, then bytes |
+//! | changed | is there | differs in type, owner, mode, times, attributes, or content: size first, then bytes; or has more names |
 //! | deleted | a whiteout: device 0/0, or an empty file with `trusted.overlay.whiteout` | is only in the tree below |
 //! | all below is deleted | `trusted.overlay.opaque=y` | each entry is |
 //! | renamed directories, files with metadata only | `Unsupported` before anything is written: compare the trees that the kernel shows | as shown |
@@ -25,7 +25,7 @@
 //! | headers | POSIX ustar, with PAX records for what does not fit and for nanoseconds; raw bytes for names, with `hdrcharset=BINARY` where they are not UTF-8 |
 //! | owners | numbers, no names, with the shift of a user namespace taken back; who is outside of the namespace is an error |
 //! | extended attributes | as `SCHILY.xattr.*`, in byte order; access control lists as text too. Left out: `trusted.overlay.*`, and the labels of this machine, `security.selinux` and `security.evm` |
-//! | hard links | links within the archive; a link to a file that has not changed is a file of its own |
+//! | hard links | links within the archive: a file that got one more name is in it as well, as the kernel copies it up. Of two trees, a name made while another one was removed is a file of its own: nothing tells |
 //! | holes | GNU sparse 1.0 where they are worth it |
 //! | sockets | left out with a warning; what they hide below stays hidden |
 //! | times of whiteouts | 0: they say nothing |

@@ -134,9 +134,10 @@ impl Pinned {
         if is_same_state(&self.stat, &now) { Ok(()) } else { Err(changed()) }
     }
 
-    /// Whether it is the same but for its name and inode.
+    /// Whether it is the same but for its name and inode. With more names than the other it is not: the new ones can be links
+    /// in an archive only if this one is in it.
     pub(super) fn is_same(&self, other: &Pinned) -> Result<bool> {
-        if !is_same_meta(&self.stat, &other.stat) {
+        if !is_same_meta(&self.stat, &other.stat) || self.stat.st_nlink > other.stat.st_nlink {
             return Ok(false);
         }
         match self.kind() {
