@@ -20,6 +20,8 @@ pub enum ErrorKind {
     NotFound,
     /// The thing to be made exists already (EEXIST).
     AlreadyExists,
+    /// What was given means more than one thing: a short id that several images share (ENOTUNIQ).
+    Ambiguous,
     /// Somebody else uses it: another process owns the store, a layer has children (EBUSY).
     InUse,
     /// The store was opened for reading only (EROFS).
@@ -53,6 +55,7 @@ impl ErrorKind {
             ErrorKind::InvalidArgument => libc::EINVAL,
             ErrorKind::NotFound => libc::ENOENT,
             ErrorKind::AlreadyExists => libc::EEXIST,
+            ErrorKind::Ambiguous => libc::ENOTUNIQ,
             ErrorKind::InUse => libc::EBUSY,
             ErrorKind::ReadOnly => libc::EROFS,
             ErrorKind::NotUtf8 => libc::EILSEQ,
@@ -253,6 +256,7 @@ mod tests {
             (ErrorKind::InvalidArgument, libc::EINVAL),
             (ErrorKind::NotFound, libc::ENOENT),
             (ErrorKind::AlreadyExists, libc::EEXIST),
+            (ErrorKind::Ambiguous, libc::ENOTUNIQ),
             (ErrorKind::InUse, libc::EBUSY),
             (ErrorKind::ReadOnly, libc::EROFS),
             (ErrorKind::NotUtf8, libc::EILSEQ),

@@ -30,6 +30,7 @@ pub mod spec;
 pub mod archive;
 pub mod driver;
 pub mod image;
+pub mod imagedb;
 pub mod layer;
 pub mod metadata;
 pub mod persist;

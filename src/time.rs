@@ -77,6 +77,45 @@ impl Timestamp {
         Ok(Timestamp { seconds: time.and_utc().timestamp() - offset, nanos })
     }
 
+    /// Local time as Go writes it with `RFC3339Nano`: no zeros at the end of the fraction, `Z` for UTC. `None` when the
+    /// calendar cannot show it.
+    pub fn to_rfc3339_nano(self) -> Option<String> {
+        let time = DateTime::<Utc>::from_timestamp(self.seconds, self.nanos)?.with_timezone(&Local);
+        let fraction = format!("{:09}", self.nanos);
+        let fraction = fraction.trim_end_matches('0');
+        let dot = if fraction.is_empty() { "" } else { "." };
+        let zone = match time.format("%:z").to_string() {
+            utc if utc == "+00:00" => "Z".to_owned(),
+            zone => zone,
+        };
+        Some(format!("{}{dot}{fraction}{zone}", time.format("%Y-%m-%dT%H:%M:%S")))
+    }
+
+    /// Parses RFC 3339 as Go does: any year of four digits, any number of fractional digits (beyond nine they are cut).
+    pub fn parse_rfc3339(text: &str) -> Result<Self> {
+        let bad = || {
+            let shown: String = text.chars().take(80).collect();
+            Error::invalid(format!("parse time {shown:?}: not YYYY-MM-DDTHH:MM:SS[.n](Z|+HH:MM)"))
+        };
+        let head = text.get(..19).filter(|head| well_formed(head)).ok_or_else(bad)?;
+        let tail = text.get(19..).ok_or_else(bad)?;
+        let (digits, zone) = match tail.strip_prefix('.') {
+            Some(tail) => tail.split_at(tail.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?),
+            None => ("0", tail),
+        };
+        if digits.is_empty() {
+            return Err(bad());
+        }
+        let offset = offset_seconds(zone).ok_or_else(bad)?;
+        // A leap second is none for Go.
+        if head.ends_with(":60") {
+            return Err(bad());
+        }
+        let time = chrono::NaiveDateTime::parse_from_str(head, "%Y-%m-%dT%H:%M:%S").map_err(|_| bad())?;
+        let nanos: u32 = format!("{:0<9.9}", digits).parse().map_err(|_| bad())?;
+        Ok(Timestamp { seconds: time.and_utc().timestamp() - offset, nanos })
+    }
+
     /// Whether it lies in 1970..=2038-01-19, the range the reference takes for a creation time.
     pub fn is_plausible(self) -> bool {
         (0..=i64::from(i32::MAX)).contains(&self.seconds)
@@ -149,6 +188,42 @@ mod tests {
         ] {
             assert!(Timestamp::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_of_go_are_read_and_written() {
+        let table = [
+            ("0001-01-01T00:00:00Z", -62_135_596_800, 0),
+            ("1970-01-01T00:00:00Z", 0, 0),
+            ("2026-11-21T07:56:35.56416691Z", 1_795_247_795, 564_166_910),
+            ("2026-11-21T09:56:35.5641669109+02:00", 1_795_247_795, 564_166_910),
+            ("9999-12-31T23:59:59Z", 253_402_300_799, 0),
+        ];
+        for (text, seconds, nanos) in table {
+            let time = Timestamp { seconds, nanos };
+            assert_eq!(Timestamp::parse_rfc3339(text).unwrap(), time, "{text}");
+            assert_eq!(Timestamp::parse_rfc3339(&time.to_rfc3339_nano().unwrap()).unwrap(), time, "{text}");
+        }
+        for bad in [
+            "",
+            "x",
+            "2026-11-21",
+            "2026-11-21 07:56:35Z",
+            "2026-11-21t07:56:35z",
+            "2026-11-21T07:56:35",
+            "2026-11-21T07:56:35.Z",
+            "2026-11-21T07:56:60Z",
+            "2026-02-30T07:56:35Z",
+            "2026-11-21T07:56:35+0200",
+            "2026-11-21T07:56:35Zx",
+        ] {
+            assert!(Timestamp::parse_rfc3339(bad).is_err(), "{bad}");
+        }
+        let fraction = |nanos| {
+            let text = Timestamp { seconds: 0, nanos }.to_rfc3339_nano().unwrap();
+            text.trim_end_matches('Z').get(19..).unwrap().split(['+', '-']).next().unwrap().to_owned()
+        };
+        assert_eq!([0, 500_000_000, 1, 120].map(fraction), ["", ".5", ".000000001", ".00000012"]);
     }
 
     #[test]

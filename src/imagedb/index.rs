@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! What is known of all images, in memory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::digest::{Digest, HEX_LEN};
+use crate::error::{Error, ErrorKind, Result};
+
+use super::backend::Signature;
+use super::config::Config;
+
+/// An image that is in the store: its config is on disk and right, and a reference is held on its layer.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: Digest,
+    pub(super) config: Arc<Config>,
+    /// Of the file when it was last verified.
+    pub(super) verified: Mutex<Signature>,
+}
+
+/// All images.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    images: HashMap<Digest, Arc<Entry>>,
+    ids: BTreeSet<Digest>,
+    /// As the files say, also where the parent is not there.
+    parents: HashMap<Digest, Digest>,
+    /// The same the other way round.
+    children: HashMap<Digest, BTreeSet<Digest>>,
+}
+
+impl Index {
+    pub(super) fn get(&self, id: &Digest) -> Option<&Arc<Entry>> {
+        self.images.get(id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// All images in the order of their ids.
+    pub(super) fn list(&self) -> Vec<(Arc<Entry>, Option<Digest>)> {
+        self.ids.iter().filter_map(|id| Some((self.get(id)?.clone(), self.parent(id)))).collect()
+    }
+
+    /// The same without those that have children.
+    pub(super) fn heads(&self) -> Vec<(Arc<Entry>, Option<Digest>)> {
+        let is_head = |id: &&Digest| !self.children.contains_key(*id);
+        self.ids
+            .iter()
+            .filter(is_head)
+            .filter_map(|id| Some((self.get(id)?.clone(), self.parent(id))))
+            .collect()
+    }
+
+    pub(super) fn put(&mut self, entry: Entry) {
+        self.ids.insert(entry.id);
+        self.images.insert(entry.id, Arc::new(entry));
+    }
+
+    /// Takes an image out; its children are without a parent then.
+    pub(super) fn remove(&mut self, id: &Digest) -> Option<Arc<Entry>> {
+        for child in self.children(id) {
+            self.set_parent(&child, None);
+        }
+        self.set_parent(id, None);
+        self.ids.remove(id);
+        self.images.remove(id)
+    }
+
+    pub(super) fn parent(&self, id: &Digest) -> Option<Digest> {
+        self.parents.get(id).copied()
+    }
+
+    /// In the order of their ids; none of an image that is not there.
+    pub(super) fn children(&self, id: &Digest) -> Vec<Digest> {
+        self.children.get(id).map(|children| children.iter().copied().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn set_parent(&mut self, id: &Digest, parent: Option<Digest>) {
+        if let Some(old) = self.parents.remove(id)
+            && let Some(siblings) = self.children.get_mut(&old)
+        {
+            siblings.remove(id);
+            if siblings.is_empty() {
+                self.children.remove(&old);
+            }
+        }
+        if let Some(parent) = parent {
+            self.parents.insert(*id, parent);
+            self.children.entry(parent).or_default().insert(*id);
+        }
+    }
+
+    /// Whether `ancestor` is above `id`, or `id` itself. Also where parents go round in a circle.
+    pub(super) fn descends_from(&self, id: &Digest, ancestor: &Digest) -> bool {
+        let mut at = Some(*id);
+        let mut seen = BTreeSet::new();
+        while let Some(id) = at.filter(|id| seen.insert(*id)) {
+            if id == *ancestor {
+                return true;
+            }
+            at = self.parent(&id);
+        }
+        false
+    }
+
+    /// Images that are above themselves: what a daemon has let happen.
+    pub(super) fn circles(&self) -> Vec<Digest> {
+        let above = |id: &&Digest| self.parent(id).is_some_and(|parent| self.descends_from(&parent, id));
+        self.parents.keys().filter(above).copied().collect()
+    }
+
+    /// The image that a person means: by its id, or the beginning of one, with or without `sha256:`.
+    pub(super) fn search(&self, term: &str) -> Result<Digest> {
+        if term.is_empty() {
+            return Err(Error::invalid("the search term is empty"));
+        }
+        let not_found = || {
+            let shown: String = term.chars().take(HEX_LEN + 16).collect();
+            Error::not_found(format!("No such image: {shown}"))
+        };
+        // What is no digest with an algorithm is the beginning of an id as it stands, which holds no colon.
+        let prefix = term.strip_prefix("sha256:").unwrap_or(term);
+        let (low, high) = bounds(prefix).ok_or_else(not_found)?;
+        let mut found = self.ids.range((Bound::Included(low), Bound::Included(high)));
+        match (found.next(), found.next()) {
+            (Some(id), None) => Ok(*id),
+            (None, _) => Err(not_found()),
+            (Some(_), Some(_)) => {
+                let message = format!("search image {prefix:?}: ambiguous digest string");
+                Err(Error::new(ErrorKind::Ambiguous, message))
+            }
+        }
+    }
+}
+
+/// The first and the last digest that begin with these hexadecimal digits; `None` when they are none, or too many.
+fn bounds(prefix: &str) -> Option<(Digest, Digest)> {
+    if prefix.is_empty() || prefix.len() > HEX_LEN {
+        return None;
+    }
+    let mut low = [b'0'; HEX_LEN];
+    let mut high = [b'f'; HEX_LEN];
+    low.get_mut(..prefix.len())?.copy_from_slice(prefix.as_bytes());
+    high.get_mut(..prefix.len())?.copy_from_slice(prefix.as_bytes());
+    let digest = |hex: &[u8]| Digest::from_hex(std::str::from_utf8(hex).ok()?).ok();
+    Some((digest(&low)?, digest(&high)?))
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! `repositories.json` against what is known of Docker's reference store.
+
+use super::*;
+
+const FILE: &str = "repositories.json";
+
+fn image(number: u8) -> Digest {
+    diff(&number.to_string())
+}
+
+fn text(store: &Store) -> String {
+    std::fs::read_to_string(store.root.join(FILE)).unwrap()
+}
+
+fn by_digest(repository: &str, number: u8) -> String {
+    format!("{repository}@{}", image(number))
+}
+
+#[test]
+fn a_new_store_has_a_file_without_names() {
+    let store = Store::new();
+    assert_eq!(text(&store), r#"{"Repositories":{}}"#);
+    let mode = std::fs::metadata(store.root.join(FILE)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+}
+
+#[test]
+fn a_file_with_seven_names_is_written_again_byte_for_byte() {
+    let [one, two] = [image(1), image(2)];
+    let saved = format!(
+        "{{\"Repositories\":{{\"busybox\":{{\"busybox:latest\":\"{one}\"}},\"jess/hollywood\":\
+         {{\"jess/hollywood:latest\":\"{two}\"}},\"registry\":{{\"registry:latest\":\"{one}\"}},\
+         \"registry:5000/foobar\":{{\"registry:5000/foobar:HEAD\":\"{two}\",\"registry:5000/foobar:alternate\":\"{one}\",\
+         \"registry:5000/foobar:latest\":\"{one}\",\"registry:5000/foobar@{two}\":\"{one}\"}}}}}}"
+    );
+    let mut store = Store::new();
+    std::fs::write(store.root.join(FILE), &saved).unwrap();
+    store.reopen();
+    assert_eq!(store.problems(), []);
+    let all = store.all_names();
+    assert_eq!(all.len(), 7);
+    for name in &all {
+        assert_eq!(store.by_name(&name.name).unwrap(), name.image, "{}", name.name);
+    }
+    store.add_name("zzz", &one, false).unwrap();
+    store.delete_name("zzz").unwrap();
+    assert_eq!(text(&store), saved);
+    // Made anew in another order.
+    let again = Store::new();
+    for name in all.iter().rev() {
+        again.add_name(&name.name, &name.image, false).unwrap();
+    }
+    assert_eq!(text(&again), saved);
+}
+
+#[test]
+fn names_are_added_found_and_deleted() {
+    let mut store = Store::new();
+    store.add_name("busybox", &image(1), false).unwrap();
+    store.add_name("username/repo:v1", &image(1), false).unwrap();
+    store.add_name("username/repo:v2", &image(2), false).unwrap();
+    store.add_name(&by_digest("username/repo", 9), &image(2), false).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.by_name("docker.io/library/busybox:latest").unwrap(), image(1));
+        assert_eq!(store.names(&image(1)), ["busybox:latest", "username/repo:v1"]);
+        assert_eq!(store.names(&image(2)), ["username/repo:v2".to_owned(), by_digest("username/repo", 9)]);
+        assert_eq!(store.names(&image(3)), [""; 0]);
+        let in_repository = store.names_in("username/repo").unwrap();
+        let names: Vec<_> = in_repository.iter().map(|name| (name.name.clone(), name.image)).collect();
+        let wanted = [
+            ("username/repo:v1".to_owned(), image(1)),
+            ("username/repo:v2".to_owned(), image(2)),
+            (by_digest("username/repo", 9), image(2)),
+        ];
+        assert_eq!(names, wanted);
+        assert_eq!(store.names_in("nothing").unwrap(), []);
+        store.reopen();
+    }
+    store.delete_name("username/repo:v1").unwrap();
+    store.delete_name(&by_digest("username/repo", 9)).unwrap();
+    store.delete_name("busybox:latest").unwrap();
+    assert_eq!(
+        text(&store),
+        format!(r#"{{"Repositories":{{"username/repo":{{"username/repo:v2":"{}"}}}}}}"#, image(2))
+    );
+    store.delete_name("username/repo:v2").unwrap();
+    assert_eq!(text(&store), r#"{"Repositories":{}}"#);
+}
+
+#[test]
+fn the_same_name_for_the_same_image_is_fine() {
+    let store = Store::new();
+    for name in ["a:1".to_owned(), by_digest("a", 1)] {
+        for force in [false, true, false] {
+            store.add_name(&name, &image(1), force).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_tag_of_another_image_is_taken_by_force_only() {
+    let store = Store::new();
+    store.add_name("a:1", &image(1), false).unwrap();
+    let text = format!("conflict: tag a:1 is already set to image {}", image(1));
+    fails(store.add_name("a:1", &image(2), false), ErrorKind::AlreadyExists, &text);
+    assert_eq!(store.by_name("a:1").unwrap(), image(1));
+    store.add_name("a:1", &image(2), true).unwrap();
+    assert_eq!(store.by_name("a:1").unwrap(), image(2));
+    assert_eq!(store.names(&image(1)), [""; 0]);
+}
+
+#[test]
+fn a_digest_of_another_image_is_never_taken() {
+    let store = Store::new();
+    let name = by_digest("a", 9);
+    store.add_name(&name, &image(1), false).unwrap();
+    for force in [false, true] {
+        fails(store.add_name(&name, &image(2), force), ErrorKind::AlreadyExists, "cannot overwrite digest");
+    }
+    assert_eq!(store.by_name(&name).unwrap(), image(1));
+}
+
+#[test]
+fn of_a_tag_and_a_digest_the_digest_counts() {
+    let store = Store::new();
+    let both = format!("a:1@{}", image(9));
+    store.add_name(&both, &image(1), false).unwrap();
+    assert_eq!(store.names(&image(1)), [by_digest("a", 9)]);
+    assert_eq!(store.by_name(&both).unwrap(), image(1));
+    fails(store.by_name("a:1"), ErrorKind::NotFound, "reference does not exist");
+}
+
+#[test]
+fn a_repository_named_like_an_algorithm_is_refused() {
+    let store = Store::new();
+    for name in ["sha256", "sha256:tag", "docker.io/library/sha256:x", &format!("sha256:{}", image(1).hex())]
+    {
+        let text = "refusing to create an ambiguous tag using digest algorithm as name";
+        fails(store.add_name(name, &image(1), false), ErrorKind::InvalidArgument, text);
+    }
+    fails(
+        store.add_name(&image(1).hex(), &image(1), true),
+        ErrorKind::InvalidArgument,
+        "64-byte hexadecimal",
+    );
+    assert_eq!(text(&store), r#"{"Repositories":{}}"#);
+}
+
+#[test]
+fn deleting_what_is_absent_is_not_found() {
+    let store = Store::new();
+    store.add_name("a:1", &image(1), false).unwrap();
+    for name in ["a", "a:2", "b:1", &by_digest("a", 1)] {
+        fails(store.delete_name(name), ErrorKind::NotFound, "reference does not exist");
+        fails(store.by_name(name), ErrorKind::NotFound, "reference does not exist");
+    }
+    assert_eq!(store.names(&image(1)), ["a:1"]);
+}
+
+#[test]
+fn a_name_of_an_image_that_is_gone_stays() {
+    let mut store = Store::new();
+    let id = store.create(&bare("x")).unwrap();
+    store.add_name("a:1", &id, false).unwrap();
+    store.delete(&id).unwrap();
+    assert_eq!(store.reopen().by_name("a:1").unwrap(), id);
+}
+
+#[test]
+fn an_unreadable_file_is_put_aside_and_begun_anew() {
+    for bad in
+        [&b""[..], b"{", b"[]", b"{\"Repositories\":5}", b"{\"Repositories\":{\"a\":[]}}", b"\xff", b"{} x"]
+    {
+        let mut store = Store::new();
+        let id = store.create(&bare("x")).unwrap();
+        store.close();
+        std::fs::write(store.root.join(FILE), bad).unwrap();
+        {
+            // Whoever only reads leaves it where it is.
+            let db = open_as(store.root.path(), store.layers.clone(), Ownership::ReadOnly).unwrap();
+            assert_eq!((db.len(), db.problems().len(), db.problems()[0].quarantined), (1, 1, false));
+            assert_eq!(std::fs::read(store.root.join(FILE)).unwrap(), bad);
+        }
+        let db = store.reopen();
+        assert_eq!((db.len(), db.problems().len()), (1, 1));
+        let problem = &db.problems()[0];
+        assert_eq!((problem.subject.as_str(), problem.quarantined), (FILE, true), "{}", problem.reason);
+        let aside = db.state.quarantined().unwrap();
+        assert_eq!(std::fs::read(&aside[0].path).unwrap(), bad);
+        db.add_name("a", &id, false).unwrap();
+        assert_eq!(store.reopen().problems(), []);
+        assert_eq!(store.names(&id), ["a:latest"]);
+    }
+}
+
+#[test]
+fn entries_that_are_not_understood_are_kept() {
+    let mut store = Store::new();
+    let strange = format!(r#""a":{{"A b":"sha512:x","a:1":"{}"}}"#, image(1));
+    std::fs::write(store.root.join(FILE), format!("{{\"Repositories\":{{{strange}}}}}\n")).unwrap();
+    store.reopen();
+    assert_eq!(store.all_names().len(), 1);
+    store.add_name("b:1", &image(2), false).unwrap();
+    assert_eq!(text(&store), format!(r#"{{"Repositories":{{{strange},"b":{{"b:1":"{}"}}}}}}"#, image(2)));
+}
+
+#[test]
+fn a_file_with_null_in_it_is_one_without_names() {
+    for nothing in [r#"{"Repositories":null}"#, "{}"] {
+        let mut store = Store::new();
+        std::fs::write(store.root.join(FILE), nothing).unwrap();
+        store.reopen();
+        assert_eq!((store.problems().len(), store.all_names().len()), (0, 0), "{nothing}");
+    }
+}
