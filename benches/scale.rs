@@ -8,7 +8,7 @@
 //! | `SIZES` | `1000/5000,10000/20000` | images and layers |
 //! | `ROUNDS` | 5 | how often each is measured; the fastest counts |
 //! | `CHAINS` | `5,100,500` | lower layers of the mounts |
-//! | `FILES` | `1000,10000` | files of the imports |
+//! | `FILES` | `1000,10000,100000` | files of the imports |
 //! | `DEPTHS` | `5,128` | layers of the imports of chains |
 //! | `ENTRIES` | 39000 | entries of the layer that is deleted |
 //! | `PEER` | none | another library with the same interface, put beside ours |
@@ -45,6 +45,9 @@ use cli_support::common::TestRoot;
 use isula_storage::storage::{Storage, StorageOptions};
 use store::Size;
 
+/// Files of each of the imports that others run beside.
+const BESIDE: usize = 40_000;
+
 fn setting(name: &str, default: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| default.to_owned())
 }
@@ -66,6 +69,11 @@ fn sizes() -> Vec<Size> {
 
 fn room(tag: &str) -> TestRoot {
     TestRoot::below(Path::new(&setting("DIR", "/dev/shm")), tag)
+}
+
+/// A goal, and whether it is met.
+fn verdict(goal: &str, met: bool) -> String {
+    format!("{goal} {}", if met { "met" } else { "not met" })
 }
 
 /// Opens a storage in which nothing is wrong.
@@ -103,9 +111,9 @@ fn main() {
         changes::deletion(numbers("ENTRIES", "39000")[0], rounds);
     }
     if wants("import") {
-        changes::imports(&numbers("FILES", "1000,10000"), &numbers("DEPTHS", "5,128"), rounds);
+        changes::imports(&numbers("FILES", "1000,10000,100000"), &numbers("DEPTHS", "5,128"), rounds.min(3));
     }
     if wants("beside") {
-        beside::table(sizes()[0], numbers("FILES", "1000,10000").into_iter().max().unwrap_or(1000) * 4);
+        beside::table(sizes()[0], BESIDE);
     }
 }

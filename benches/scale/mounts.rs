@@ -13,7 +13,7 @@ use rustix::mount::{
 
 use crate::cli_support::common::TestRoot;
 use crate::store::{self, Chain};
-use crate::{open, room};
+use crate::{open, room, verdict};
 
 const GOAL: f64 = 1.25;
 
@@ -81,7 +81,7 @@ fn least(best: &mut f64, action: impl FnOnce()) {
 /// Prints the table: the least of all cycles.
 pub(crate) fn table(depths: &[usize], rounds: usize) {
     println!(
-        "\n{:<24} {:>10} {:>10} {:>10} {:>10} {:>6}",
+        "\n{:<28} {:>10} {:>10} {:>10} {:>8} {:>14}",
         "mount + unmount, µs", "mount(2)", "fsopen", "ours", "x bare", "goal"
     );
     for &depth in depths {
@@ -121,10 +121,10 @@ pub(crate) fn table(depths: &[usize], rounds: usize) {
         let floor = if fits { by_mount.min(by_fsopen) } else { by_fsopen };
         let shown = if fits { format!("{by_mount:.0}") } else { "too long".to_owned() };
         let ratio = ours / floor;
-        let met = if ratio <= GOAL { "ok" } else { "NO" };
         println!(
-            "{:<24} {shown:>10} {by_fsopen:>10.0} {ours:>10.0} {ratio:>10.2} {met:>6}",
-            format!("{depth} lowers")
+            "{:<28} {shown:>10} {by_fsopen:>10.0} {ours:>10.0} {ratio:>8.2} {:>14}",
+            format!("{depth} lowers"),
+            verdict(&format!("x {GOAL}"), ratio <= GOAL)
         );
     }
 }

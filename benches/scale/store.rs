@@ -10,6 +10,7 @@ use isula_storage::digest::Digest;
 use isula_storage::id::LayerId;
 use isula_storage::record::image::ImageRecord;
 use isula_storage::record::layer::LayerRecord;
+use isula_storage::record::rootfs::RootfsRecord;
 use isula_storage::reference::big_data_file_name;
 use serde_json::json;
 
@@ -149,7 +150,7 @@ fn image(root: &Path, number: usize, chain: &Chain) -> String {
     id
 }
 
-/// A container's layer on top of a chain: its record and its data.
+/// A container on top of a chain: its record, its layer's record and data.
 pub fn container(root: &Path, id: &str, chain: &Chain) {
     let record = LayerRecord {
         id: Some(id.to_owned()),
@@ -171,4 +172,15 @@ pub fn container(root: &Path, id: &str, chain: &Chain) {
     let lowers: Vec<String> =
         chain.layers.iter().rev().map(|lower| format!("l/{}", link_of(lower))).collect();
     fs::write(data.join("lower"), lowers.join(":")).unwrap();
+
+    let record = RootfsRecord {
+        id: Some(id.to_owned()),
+        names: vec![id.to_owned()],
+        layer: Some(id.to_owned()),
+        created: Some(time(86_399)),
+        ..RootfsRecord::default()
+    };
+    let dir = root.join("overlay-containers").join(id);
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("container.json"), record.to_json().unwrap()).unwrap();
 }

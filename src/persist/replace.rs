@@ -16,6 +16,9 @@ const TEMPORARY_PREFIX: &str = ".tmp-";
 /// Random characters at the end of a temporary name.
 const RANDOM_LEN: usize = 10;
 
+/// Nobody else reads it before it is whole.
+const WHILE_WRITTEN: u32 = 0o600;
+
 /// Longest file name of Linux file systems.
 const NAME_MAX: usize = 255;
 
@@ -35,8 +38,7 @@ fn replace(dir: &Dir, name: &str, content: &[u8], mode: u32, durability: Durabil
     }
     let temporary = temporary_name(name)?;
     step("make temporary file")?;
-    // Nobody else reads it before it is whole.
-    let file = dir.create_file(&temporary, 0o600)?;
+    let file = dir.create_file(&temporary, WHILE_WRITTEN)?;
     let renamed = fill(file, content, mode, durability).and_then(|()| {
         step("rename")?;
         dir.rename(&temporary, dir, name)
@@ -111,7 +113,9 @@ fn fill(mut file: File, content: &[u8], mode: u32, durability: Durability) -> Re
     step("write content")?;
     // Carries on after short and interrupted writes.
     file.write_all(content).during(|| "write content")?;
-    file.set_permissions(Permissions::from_mode(mode)).during(|| "set the mode")?;
+    if mode != WHILE_WRITTEN {
+        file.set_permissions(Permissions::from_mode(mode)).during(|| "set the mode")?;
+    }
     step("sync file")?;
     match durability {
         Durability::Full => file.sync_all().during(|| "sync file"),
