@@ -28,8 +28,9 @@ CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-confi
 	make:make valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci buildah:buildah skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
 	python3:python3 strace:strace git:git golang-go:go \
 	golang-github-coreos-bbolt-dev:/usr/share/gocode/src/go.etcd.io/bbolt/db.go
+BENCH_PACKAGES := gcc:gcc python3:python3 e2fsprogs:mkfs.ext4 mount:mount util-linux:unshare tar:tar gzip:gzip xz-utils:xz libarchive-tools:bsdtar
 
-.PHONY: help all static demo check hostile-valgrind tsan bench install place uninstall header fmt clean cargo demo-packages check-packages
+.PHONY: help all static demo check hostile-valgrind tsan bench bench-engine bench-scale install place uninstall header fmt clean cargo demo-packages check-packages bench-packages
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -90,8 +91,14 @@ tsan: check-packages cargo ## many users of a daemon under ThreadSanitizer (buil
 	if [ "$$(id -u)" = 0 ]; then export CI=true; fi
 	cargo test --locked --test daemon_races
 
-bench: cargo ## time an import beside tar, and what many images cost; FILES=48000 MIB=1024 for a large image
-	cargo bench --locked --bench import
+bench: bench-packages bench-engine bench-scale ## the tables of docs/benchmarks.md (as root; minutes); QUICK=1 IMAGE= ROUNDS= PEER_ROUNDS=
+
+bench-engine: bench-packages cargo ## imports of an image beside tar, gunzip and other storages; settings: benches/engine.rs
+	$(if $(QUICK),export PERCENT=$${PERCENT:-10} ROUNDS=$${ROUNDS:-1} PEER_ROUNDS=$${PEER_ROUNDS:-0})
+	cargo bench --locked --bench engine
+
+bench-scale: cargo ## what many images and layers cost; settings: benches/scale.rs
+	$(if $(QUICK),export SIZES=$${SIZES:-1000/5000} ROUNDS=$${ROUNDS:-1} FILES=$${FILES:-1000})
 	cargo bench --locked --bench scale
 
 header: cargo ## write include/ anew
@@ -151,7 +158,7 @@ cargo:
 	fi
 
 # A missing command's package is installed where that is possible (root, apt), and named where it is not.
-demo-packages check-packages: %-packages:
+demo-packages check-packages bench-packages: %-packages:
 	@missing=()
 	for pair in $($(shell echo $* | tr a-z A-Z)_PACKAGES); do
 		command -v "$${pair#*:}" > /dev/null || [[ "$$pair" == *:/* && -e "$${pair#*:}" ]] || missing+=("$${pair%%:*}")

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Memory of an import, measured by the kernel: it does not grow with the image.
 //!
-//! `ISULA_STORAGE_LARGE=1` runs it with 48,000 files and a gigabyte; `make bench` does so too with `FILES` and `MIB`.
+//! `ISULA_STORAGE_LARGE=1` runs it with 48,000 files and a gigabyte; `make bench` measures it on an image of real packages.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The library through its C interface, layer by layer, and what others wait for while two large layers are made:
+//! `benches/layers.c`, run on this library and on the one that `PEER` names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines of the program, in order, as name and value with unit.
+type Lines = Vec<(String, f64, String)>;
+
+pub(crate) fn table(list: &Path, disk: &Path) {
+    let built = std::env::current_exe().unwrap();
+    let ours =
+        built.ancestors().map(|dir| dir.join("libisula_storage.so")).find(|path| path.exists()).unwrap();
+    let peer = std::env::var_os("PEER").map(PathBuf::from);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = disk.join("layers");
+    let mut compile = Command::new("cc");
+    compile.arg("-O2").arg("-I").arg(source.join("include")).arg("-o").arg(&program);
+    crate::run(compile.arg(source.join("benches/layers.c")).args(["-ldl", "-lpthread"]));
+    let ours = measure(&program, &ours, list, disk);
+    let theirs: Option<BTreeMap<String, f64>> = peer.map(|peer| {
+        measure(&program, &peer, list, disk).into_iter().map(|(name, value, _)| (name, value)).collect()
+    });
+    println!("\n{:<40} {:>14} {:>14}", "through the C interface, durable", "isula-storage", "PEER");
+    for (name, value, unit) in &ours {
+        let other = theirs.as_ref().and_then(|theirs| theirs.get(name));
+        println!(
+            "{:<40} {value:>14.3} {:>14} {unit}",
+            name,
+            other.map_or("-".to_owned(), |other| format!("{other:.3}"))
+        );
+    }
+    let find = |wanted: &str| ours.iter().find(|(name, ..)| name == wanted).map(|(_, value, _)| *value);
+    for what in ["lookup", "list"] {
+        let p99 = find(&format!("{what}-two-imports-p99")).map(|p99| p99 / 1000.0);
+        crate::goal(&format!("99th percentile of a {what} beside two imports, ms"), 1.0, p99);
+    }
+    let ratio = |part: &str| {
+        Some(find(&format!("mount-cycle-two-imports-{part}"))? / find(&format!("mount-cycle-idle-{part}"))?)
+    };
+    crate::goal("mount and unmount beside two imports / idle, medians", 2.0, ratio("p50"));
+    crate::goal("the same, 99th percentiles", 2.0, ratio("p99"));
+}
+
+fn measure(program: &Path, library: &Path, list: &Path, disk: &Path) -> Lines {
+    let (root, run) = (disk.join("root"), disk.join("run"));
+    std::fs::create_dir(&run).unwrap();
+    crate::run(Command::new("mount").args(["-t", "tmpfs", "run"]).arg(&run));
+    let mut command = Command::new(program);
+    let output = command.arg(library).arg(&root).arg(run.join("storage")).arg(list).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    crate::run(Command::new("umount").arg("-l").arg(&run));
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    for mount in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
+        if Path::new(mount).starts_with(&root) {
+            crate::run(Command::new("umount").args(["-l", mount]));
+        }
+    }
+    for dir in [root, run] {
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.to_owned();
+        Some((name, words.next()?.parse().ok()?, words.next()?.to_owned()))
+    };
+    text.lines().filter_map(line).collect()
+}
