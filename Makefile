@@ -79,13 +79,15 @@ check: check-packages cargo ## all tests; as root none may be skipped
 hostile-valgrind: check-packages cargo ## the hostile suite under valgrind, with smaller numbers (takes minutes)
 	if [ "$$(id -u)" = 0 ]; then export CI=true; fi
 	test=$$(cargo test --locked --test hostile --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p')
-	log=$$(mktemp)
-	trap 'rm -f "$$log"' EXIT
+	logs=$$(mktemp -d)
+	trap 'rm -rf "$$logs"' EXIT
 	# What valgrind does not know of the kernel it answers with ENOSYS, and warns. Tests that start programs are left out:
-	# strace and valgrind do not go together, and two processes would be two valgrinds.
-	HOSTILE_SMALL=1 valgrind --suppressions=c_tests/valgrind.supp --quiet --leak-check=full --fair-sched=yes \
-		--show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect --error-exitcode=99 --log-file="$$log" \
-		"$$test" --test-threads=2 --skip quota --skip two_processes --skip the_tool || { grep '^==' "$$log"; exit 1; }
+	# strace and valgrind do not go together, and two processes would be two valgrinds. It runs one thread at a time, so
+	# each core gets a valgrind with a few tests.
+	"$$test" --list --format terse | sed -n 's/: test$$//p' | grep -vE 'quota|two_processes|fights_for|the_tool' > "$$logs/tests"
+	HOSTILE_SMALL=1 xargs -a "$$logs/tests" -n 4 -P "$$(nproc)" valgrind --suppressions=c_tests/valgrind.supp --quiet \
+		--fair-sched=yes --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
+		--error-exitcode=99 --log-file="$$logs/%p.log" "$$test" --test-threads=1 --exact || { grep -h '^==' "$$logs"/*.log; exit 1; }
 
 tsan: check-packages cargo ## many users of a daemon under ThreadSanitizer (builds the library anew)
 	if [ "$$(id -u)" = 0 ]; then export CI=true; fi

@@ -72,3 +72,35 @@ fn every_row_of_the_compatibility_table_names_tests_that_exist() {
     assert!(rows > 40, "only {rows} rows were read");
     assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
 }
+
+/// Names of functions that follow a `#[test]` in the files of one directory.
+fn tests_in(dir: &Path) -> BTreeSet<String> {
+    let mut text = String::new();
+    sources(dir, &mut text);
+    let mut lines = text.lines().map(str::trim_start);
+    let mut found = BTreeSet::new();
+    while lines.any(|line| line == "#[test]") {
+        let name = lines.next().unwrap().strip_prefix("fn ").unwrap();
+        found.insert(name.split('(').next().unwrap().to_owned());
+    }
+    found
+}
+
+#[test]
+fn every_clause_about_hostile_input_names_its_tests_and_each_of_the_suite_has_a_clause() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/testing.md")).unwrap();
+    let rows = text.lines().skip_while(|line| *line != "| clause | tests |").skip(2);
+    let rows: Vec<&str> = rows.take_while(|line| line.starts_with("| ")).collect();
+    assert!(rows.len() > 35, "only {} rows were read", rows.len());
+    let named: BTreeSet<String> = rows.iter().flat_map(|row| tests_of(row)).map(str::to_owned).collect();
+    let tests = tests();
+    let missing: Vec<&String> = named.difference(&tests).collect();
+    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+    // What others of the suite start, and is nothing by itself.
+    let helpers = ["fights_for_ids", "makes_a_layer_under_a_quota"];
+    let suite = tests_in(&root.join("tests/hostile"));
+    let left: Vec<&String> =
+        suite.difference(&named).filter(|name| !helpers.contains(&name.as_str())).collect();
+    assert!(left.is_empty(), "tests without a clause: {left:#?}");
+}

@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use isula_storage::error::ErrorKind;
 
 use crate::archive_common::{self, Header, Tar, sign};
-use crate::harness::{World, on_each_driver};
+use crate::common::need_root;
+use crate::harness::{DRIVERS, World, on_each_driver};
 
 const DISK: u64 = 32 << 20;
 
@@ -185,6 +186,26 @@ fn attributes_of_64_kib_are_taken_or_refused_and_leave_nothing() {
         assert_eq!(error.errno(), libc::EPERM, "{}", error.report());
         world.assert_clean("of a link");
     });
+}
+
+/// In memory there is room for as much as the kernel takes, and for that only.
+#[test]
+fn attributes_of_64_kib_are_kept_where_the_file_system_has_room() {
+    if !need_root() {
+        return;
+    }
+    for driver in DRIVERS {
+        let world = World::in_memory(driver, &[]);
+        let value = vec![b'x'; 64 << 10];
+        let tar = |name: &str, value: &[u8]| xattr(name, value).file("f", "x").end();
+        let found = attributes(&world, "greatest", &tar("trusted.big", &value), "f");
+        assert!(found == [(b"trusted.big".to_vec(), value.clone())], "{driver}");
+        let more = [&value[..], b"x"].concat();
+        let error = world.create("more", &tar("trusted.big", &more)).unwrap_err();
+        assert_eq!(error.errno(), libc::E2BIG, "{}", error.report());
+        world.assert_clean("more");
+        world.end();
+    }
 }
 
 #[test]
