@@ -210,7 +210,7 @@ fn what_is_derivable_is_mended_and_a_dry_run_only_says_so() {
     assert_eq!(found["findings"], expected);
     let before = trees::describe(&store.root());
     let dry = store.json(["repair", "--dry-run"]);
-    assert_eq!(dry, json!({ "dry_run": true, "mended": expected, "left": [] }));
+    assert_eq!(dry, json!({ "dry_run": true, "mended": expected, "removed": [], "left": [] }));
     assert_eq!(trees::describe(&store.root()), before);
     let told = store.ok(["repair"]);
     assert_eq!(told.lines().count(), 3, "{told}");
@@ -284,6 +284,32 @@ fn what_was_put_aside_is_listed_mended_and_restored() {
     assert_eq!(store.ok(["quarantine", "restore", &key[..5]]), format!("restored container {STOPPED}\n"));
     assert_eq!(fs::read_to_string(&record).unwrap(), whole);
     store.ok(["check"]);
+}
+
+/// What a removal leaves that is killed behind the image's record.
+#[test]
+fn orphan_layers_are_removed_when_asked_for() {
+    if !need_root() {
+        return;
+    }
+    let store = store();
+    fs::rename(store.dir("images").join(IMAGE), store.root().join("gone")).unwrap();
+    let left = format!("layer {TOP}: no image, container or layer uses it: it was left alone\n");
+    assert_eq!(damaged(&store, ["repair"])["removed"], json!([]));
+    let would = store.ok(["repair", "--remove-orphans", "--dry-run"]);
+    let line = |done: &str, id: &str| format!("{done} layer {id}: nothing uses it\n");
+    let lines = |done: &str| format!("nothing to mend\n{}{}", line(done, TOP), line(done, BASE));
+    assert_eq!(would, lines("would remove"));
+    let output = store.tool().args(["check"]).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains(&left), "a dry run changes nothing");
+    assert_eq!(store.ok(["repair", "--remove-orphans"]), lines("removed"));
+    assert_eq!(store.layer_ids(), [""; 0]);
+    assert_eq!(store.json(["repair", "--remove-orphans"])["removed"], json!([]));
+    store.ok(["check"]);
+    // Used ones stay.
+    store.import(&golden_image("bb.tar.gz"));
+    assert_eq!(store.ok(["repair", "--remove-orphans"]), "nothing to mend\n");
+    assert_eq!(store.layer_ids().len(), 2);
 }
 
 #[test]

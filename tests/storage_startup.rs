@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use common::TestRoot;
 use isula_storage::error::ErrorKind;
+use isula_storage::id::LayerId;
 use isula_storage::image::CreateImage;
 use isula_storage::storage::{Storage, StorageOptions};
 use storages::*;
@@ -199,6 +200,184 @@ fn what_nothing_uses_is_reported_and_left() {
     assert_eq!(storage.status().unwrap().problems.len(), 3);
     assert_eq!(containers(&storage), [id('1'), id('2')], "it is listed all the same");
     assert_eq!(storage.delete_unused_chain(orphan.top()).unwrap().len(), 2);
+}
+
+/// Reads only; says what an owner would remove.
+fn orphans_for_a_reader(place: &Path) -> Vec<String> {
+    let reader = open_read_only(place);
+    assert_eq!(reader.remove_orphans().unwrap_err().kind(), ErrorKind::ReadOnly);
+    reader.orphans().unwrap().iter().map(ToString::to_string).collect()
+}
+
+/// A removal or an import that was killed leaves image layers: they go when somebody asks for it, with those below that
+/// only they use.
+#[test]
+fn image_layers_that_nothing_uses_are_removed_when_asked_for() {
+    let place = TestRoot::in_memory("startup");
+    let (one, two) = prepared(place.path());
+    let storage = open(place.path());
+    let before = layers(&storage);
+    assert_eq!(storage.orphans().unwrap(), []);
+    let orphan = add_layers(&storage, &["a", "b", "x", "y"]);
+    let beside = add_layers(&storage, &["a", "b", "x", "z"]);
+    let alone = add_layers(&storage, &["v", "w"]);
+    drop(storage);
+    let mut expected: Vec<String> = [&orphan.layers[2..], &beside.layers[3..], &alone.layers]
+        .concat()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    expected.sort();
+    let mut told = orphans_for_a_reader(place.path());
+    // Each before what it stands on.
+    for made in [&orphan, &alone] {
+        let [.., below, top] = &made.layers[..] else { unreachable!() };
+        let at = |id: &str| told.iter().position(|told| told == id).unwrap();
+        assert!(at(top.as_str()) < at(below.as_str()));
+    }
+    told.sort();
+    assert_eq!(told, expected);
+    let storage = open(place.path());
+    assert_eq!(sorted(storage.remove_orphans().unwrap()), expected);
+    assert_eq!(layers(&storage), before);
+    assert_eq!((images(&storage).len(), containers(&storage).len()), (2, 2));
+    assert_eq!(storage.remove_orphans().unwrap(), []);
+    drop(storage);
+    let storage = open_checking(place.path());
+    assert_eq!(problems(&storage), [""; 0]);
+    for container in [id('1'), id('2')] {
+        assert_eq!(content(&storage, &container).len(), 3);
+    }
+    drop((one, two));
+}
+
+/// Everything that makes a layer no orphan, one after the other.
+#[test]
+fn layers_that_anything_could_want_are_no_orphans() {
+    let place = TestRoot::in_memory("startup");
+    let (one, _) = prepared(place.path());
+    let storage = open(place.path());
+    let orphan = add_layers(&storage, &["a", "b", "x", "y"]);
+    let top = orphan.top().clone();
+    let all = [top.clone(), orphan.layers[2].clone()];
+    let none = |storage: &Storage, why: &str| {
+        assert_eq!(storage.orphans().unwrap(), [], "{why}");
+        assert_eq!(storage.remove_orphans().unwrap(), [], "{why}");
+        assert!(storage.layers().exists(top.as_str()), "{why}");
+    };
+    let some = |storage: &Storage, why: &str| assert_eq!(storage.orphans().unwrap(), all, "after {why}");
+    some(&storage, "nothing");
+
+    storage.layers().hold(&top).unwrap();
+    none(&storage, "held");
+    storage.layers().release(&top).unwrap();
+    some(&storage, "held");
+
+    let writable = add_bare_layer(&storage, &id('8'), Some(&top), true);
+    none(&storage, "a writable layer on it, though no container has that");
+    storage.layers().quarantine(writable.as_str(), "to see").unwrap();
+    none(&storage, "a layer in quarantine stands on it");
+    for put in storage.put_aside().unwrap() {
+        storage.purge(&put.entry.key).unwrap();
+    }
+    some(&storage, "a layer in quarantine");
+
+    storage.images().create(&orphan.request()).unwrap();
+    complete(&storage, &orphan, &["third:1"]);
+    none(&storage, "an image");
+    storage.images().quarantine(&orphan.id, "to see").unwrap();
+    none(&storage, "an image in quarantine");
+    let [put] = &storage.put_aside().unwrap()[..] else { panic!("one thing in quarantine") };
+    storage.purge(&put.entry.key).unwrap();
+    some(&storage, "an image");
+
+    storage.layers().mount(top.as_str()).unwrap();
+    if storage.layers().find(top.as_str()).unwrap().mount_count > 0 {
+        none(&storage, "mounted");
+    }
+    storage.layers().unmount(top.as_str(), true).unwrap();
+    assert_eq!(storage.remove_orphans().unwrap(), all);
+    assert!(storage.layers().exists(one.top().as_str()));
+}
+
+/// The kernel knows of mounts that no record tells of.
+#[test]
+fn a_mounted_image_layer_is_no_orphan() {
+    if !common::need_root() {
+        return;
+    }
+    let place = TestRoot::in_memory("startup");
+    let storage = Storage::open(options(place.path(), "overlay")).unwrap();
+    let orphan = add_layers(&storage, &["a", "b"]);
+    let merged = storage.layers().mount(orphan.top().as_str()).unwrap();
+    assert_eq!(storage.remove_orphans().unwrap(), []);
+    assert!(merged.join("b").exists());
+    storage.layers().unmount(orphan.top().as_str(), false).unwrap();
+    assert_eq!(storage.remove_orphans().unwrap().len(), 2);
+    assert_eq!(layers(&storage), [""; 0]);
+}
+
+#[test]
+fn nothing_is_restored_before_what_it_stands_on() {
+    let place = TestRoot::in_memory("startup");
+    let (one, _) = prepared(place.path());
+    let storage = open(place.path());
+    let [base, top] = &one.layers[..] else { unreachable!() };
+    let before = (images(&storage), containers(&storage), layers(&storage));
+    // From the top down, with the other image, whose base is the same.
+    let others: Vec<String> = images(&storage).into_iter().filter(|image| *image != one.id).collect();
+    storage.containers().unwrap().quarantine(&id('1'), "to see").unwrap();
+    storage.containers().unwrap().quarantine(&id('2'), "to see").unwrap();
+    for image in [&one.id, &others[0]] {
+        storage.images().quarantine(image, "to see").unwrap();
+    }
+    let mut left: Vec<String> = layers(&storage);
+    let aside = |id: &String| storage.layers().quarantine(id, "to see").is_ok();
+    while let Some(at) = left.iter().position(aside) {
+        left.remove(at);
+    }
+    assert_eq!(left, [""; 0]);
+
+    let key = |kind: &str, name: &str| {
+        let all = storage.put_aside().unwrap();
+        let found = all.iter().find(|put| put.kind.to_string() == kind && put.entry.name == name);
+        found.unwrap_or_else(|| panic!("no {kind} {name}")).entry.key.clone()
+    };
+    let refused = |kind: &str, name: &str, missing: &[&str]| {
+        let before = storage.put_aside().unwrap();
+        let error = storage.restore(&key(kind, name)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.report());
+        missing.iter().for_each(|layer| assert!(error.report().contains(layer), "{}", error.report()));
+        assert_eq!(storage.put_aside().unwrap(), before, "it lies where it was");
+    };
+    refused("image", &one.id, &[base.as_str(), top.as_str(), "are missing"]);
+    refused("container", &id('1'), &[&id('1'), "lies in quarantine too"]);
+    refused("layer record", &id('1'), &[top.as_str()]);
+    refused("layer record", top.as_str(), &[base.as_str()]);
+    storage.layers().restore(base).unwrap();
+    refused("image", &one.id, &[top.as_str(), "is missing"]);
+    refused("layer record", &id('1'), &[top.as_str()]);
+    storage.layers().restore(top).unwrap();
+    assert_eq!(storage.restore(&key("image", &one.id)).unwrap().len(), 1);
+    refused("container", &id('1'), &[&id('1')]);
+    storage.layers().restore(&layer_id(&id('1'))).unwrap();
+    storage.restore(&key("container", &id('1'))).unwrap();
+    assert_eq!(content(&storage, &id('1')).len(), 3);
+    // The rest in its order.
+    let mut todo: Vec<String> = before.2.iter().filter(|id| !storage.layers().exists(id)).cloned().collect();
+    while let Some(at) = todo.iter().position(|id| storage.layers().restore(&layer_id(id)).is_ok()) {
+        todo.remove(at);
+    }
+    storage.restore(&key("image", &others[0])).unwrap();
+    storage.restore(&key("container", &id('2'))).unwrap();
+    assert_eq!((images(&storage), containers(&storage), layers(&storage)), before);
+    assert_eq!(storage.put_aside().unwrap(), []);
+    drop(storage);
+    assert_eq!(problems(&open_checking(place.path())), [""; 0]);
+}
+
+fn layer_id(id: &str) -> LayerId {
+    LayerId::new(id).unwrap()
 }
 
 #[test]

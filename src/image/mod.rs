@@ -430,6 +430,11 @@ impl ImageStore {
         unlisted::unlisted(self)
     }
 
+    /// What is known of an image that was put aside; `None` if it cannot be opened.
+    pub fn look_aside(&self, entry: &Quarantined) -> Option<Unlisted> {
+        unlisted::look_aside(&entry.path, &entry.name)
+    }
+
     /// Puts an image aside: it is no longer listed, its files are kept.
     pub fn quarantine(&self, image: &str, reason: &str) -> Result<Quarantined> {
         create::quarantine(self, image, reason)

@@ -40,7 +40,7 @@ pub(super) fn unlisted(store: &ImageStore) -> Result<Vec<Unlisted>> {
 }
 
 /// The item itself may be anything, also a link, so it is opened from the directory that it lies in.
-fn look_aside(path: &Path, id: &str) -> Option<Unlisted> {
+pub(super) fn look_aside(path: &Path, id: &str) -> Option<Unlisted> {
     let dir =
         Dir::open(path.parent()?).and_then(|entry| entry.open_dir(path.file_name().unwrap_or_default()));
     dir.ok().map(|dir| look(&dir, id))

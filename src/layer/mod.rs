@@ -243,6 +243,18 @@ impl LayerStore {
         self.registry.has_children(id)
     }
 
+    /// The layers that are not listed of those that this one stands on, itself included, from the top down. Below one that
+    /// nothing is known of, also not in quarantine, nothing is known.
+    pub fn missing(&self, top: &LayerId) -> Result<Vec<LayerId>> {
+        let _activity = self.registry.enter()?;
+        self.missing_layers(top)
+    }
+
+    /// Whether something that lies in quarantine, or in its place without being listed, stands on this layer.
+    pub fn is_kept(&self, id: &LayerId) -> bool {
+        self.registry.is_kept(id)
+    }
+
     /// Mounts a layer, by id or name, counting; unknown: `NotFound`. A mount that is counted but gone is made again.
     pub fn mount(&self, id_or_name: &str) -> Result<PathBuf> {
         self.mount_layer(id_or_name)

@@ -139,6 +139,24 @@ impl LayerStore {
         self.list_with(&id, || self.driver.restore(data)).during(doing)
     }
 
+    pub(super) fn missing_layers(&self, top: &LayerId) -> Result<Vec<LayerId>> {
+        let aside = self.disk.quarantined()?;
+        let mut missing = Vec::new();
+        let mut next = Some(top.clone());
+        let mut walked = HashSet::new();
+        while let Some(id) = next.filter(|id| walked.insert(id.clone())) {
+            next = match self.registry.by_id(&id) {
+                Some(entry) => entry.parent().cloned(),
+                None => {
+                    let put = aside.iter().rfind(|put| put.name == id.as_str());
+                    missing.push(id);
+                    put.and_then(|put| recorded_parent(&put.path))
+                }
+            };
+        }
+        Ok(missing)
+    }
+
     /// Lists a layer whose record is in its place, once `ready` has seen to its data.
     fn list_with(&self, id: &LayerId, ready: impl FnOnce() -> Result<()>) -> Result<()> {
         let dir = self.disk.open_record_dir(id).map_err(|error| match error.kind() {

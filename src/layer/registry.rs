@@ -184,6 +184,10 @@ impl Registry {
         ledger.children.contains_key(id) || ledger.kept.contains_key(id)
     }
 
+    pub(super) fn is_kept(&self, id: &LayerId) -> bool {
+        self.ledger.lock().kept.contains_key(id)
+    }
+
     /// `NotReady` once the store is closed.
     pub(super) fn ready(&self) -> Result<()> {
         self.ledger.lock().ready()

@@ -34,6 +34,10 @@ fn open_aside(entry: &Quarantined) -> Result<Dir> {
     }
 }
 
+pub(super) fn layer(entry: &Quarantined) -> Option<String> {
+    open_aside(entry).and_then(|dir| read_record(&dir)).ok()?.layer
+}
+
 fn take_back(store: &RootfsStore, entry: &Quarantined) -> Result<()> {
     let id = ContainerId::new(&entry.name)?;
     let mut record =

@@ -223,6 +223,11 @@ impl RootfsStore {
         aside::quarantine(self, rootfs, reason)
     }
 
+    /// The layer that a record which was put aside names; `None` when it cannot be read, or names none.
+    pub fn layer_aside(&self, entry: &Quarantined) -> Option<String> {
+        aside::layer(entry)
+    }
+
     /// Brings a record back. Something is in its place, or its layer belongs to another container by now: `AlreadyExists`;
     /// it is still the reason that it was put aside: `Corrupt`. A name that another container has by now stays with that
     /// one.

@@ -3,11 +3,13 @@
 
 use std::fmt;
 
+use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::{ImageId, LayerId};
 use crate::persist::Quarantined;
 
 use super::Storage;
+use super::import::layer_ids;
 
 /// Fewest characters of a key or a name that are taken for it.
 const SHORTEST: usize = 3;
@@ -86,8 +88,8 @@ impl Storage {
         Ok(meant)
     }
 
-    /// Takes back what was put aside, named by key or name. What is in its place: `AlreadyExists`; what it stands on is not
-    /// there: `NotFound`; what was wrong with it still is: `Corrupt`, and it lies in quarantine as before. Returns what was
+    /// Takes back what was put aside, named by key or name. What is in its place: `AlreadyExists`; layers that it stands on
+    /// are not there: `NotFound`, naming them; what was wrong with it still is: `Corrupt`, and it lies in quarantine as before. Returns what was
     /// taken back.
     pub fn restore(&self, text: &str) -> Result<Vec<PutAside>> {
         self.require_writable()?;
@@ -101,7 +103,10 @@ impl Storage {
         }
         match first.kind {
             PutAsideKind::Image => self.restore_image(entry).during(doing)?,
-            PutAsideKind::Container => self.containers()?.restore(entry)?,
+            PutAsideKind::Container => {
+                self.require_layer_of(entry).during(doing)?;
+                self.containers()?.restore(entry)?;
+            }
             PutAsideKind::LayerData if meant.len() == 1 => {
                 self.layers().restore_data(entry)?;
             }
@@ -112,9 +117,46 @@ impl Storage {
         Ok(meant)
     }
 
+    /// An image without its layers would be listed and of no use. All of them are named as far as its config tells.
+    fn require_layers_of(&self, entry: &Quarantined) -> Result<()> {
+        // Of what cannot be read the image store says more.
+        let Some(image) = self.images().look_aside(entry) else { return Ok(()) };
+        let Some(top) = image.layer.as_deref() else { return Ok(()) };
+        let Ok(top) = LayerId::new(top) else { return Ok(()) };
+        let mut missing = self.layers().missing(&top)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let diff_ids: Vec<Digest> =
+            image.diff_ids.iter().filter_map(|text| Digest::parse(text).ok()).collect();
+        let named = layer_ids(&diff_ids);
+        if named.last() == Some(&top) {
+            missing = named.into_iter().rev().filter(|id| self.layers().parent(id).is_none()).collect();
+        }
+        // Base first, as they have to be made.
+        let missing: Vec<&str> = missing.iter().rev().map(LayerId::as_str).collect();
+        let (layers, are) = if missing.len() == 1 { ("layer", "is") } else { ("layers", "are") };
+        let message =
+            format!("its {layers} {} {are} missing: to be restored, or imported, first", missing.join(", "));
+        Err(Error::not_found(message))
+    }
+
+    /// A container's record may come before that of its layer, which `repair` makes from it, but not before the data.
+    fn require_layer_of(&self, entry: &Quarantined) -> Result<()> {
+        let Some(layer) = self.containers()?.layer_aside(entry) else { return Ok(()) };
+        let id = LayerId::new(&layer)?;
+        if self.layers().parent(&id).is_some() || self.layers().driver().exists(&id)? {
+            return Ok(());
+        }
+        let aside = self.layers().quarantined()?.iter().any(|put| put.name == layer);
+        let what = if aside { "lies in quarantine too: restore that first" } else { "is missing" };
+        Err(Error::not_found(format!("its layer {layer} {what}")))
+    }
+
     /// Reading the images again puts one aside once more that is as doubtful as before.
     fn restore_image(&self, entry: &Quarantined) -> Result<()> {
         let id = ImageId::new(&entry.name)?;
+        self.require_layers_of(entry)?;
         self.images().restore(entry)?;
         if self.images().exists(id.as_str()) {
             return Ok(());

@@ -25,6 +25,7 @@ mod diff;
 mod import;
 mod inspect;
 mod integrity;
+mod orphans;
 pub mod remote;
 mod remove;
 mod repair;

@@ -172,6 +172,9 @@ pub(crate) enum Command {
         /// Only say what would be done.
         #[arg(long)]
         dry_run: bool,
+        /// Also remove image layers that nothing uses: no image, container, layer or mount, nor anything in quarantine.
+        #[arg(long)]
+        remove_orphans: bool,
     },
     /// What was put aside because it was damaged: list it, take it back, give it up.
     Quarantine {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! check, repair, quarantine: asking the library, and printing.
 
+use isula_storage::id::LayerId;
 use isula_storage::storage::{CheckReport, Finding, PutAside, RepairReport, Storage};
 use serde_json::{Value, json};
 
@@ -33,10 +34,27 @@ pub(crate) fn check(storage: &Storage, args: &Args, deep: bool) -> Result<(), Fa
     damaged(report.findings.len())
 }
 
-pub(crate) fn repair(storage: &Storage, args: &Args, dry_run: bool) -> Result<(), Failure> {
-    let report = storage.repair(dry_run)?;
+/// What was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Repair {
+    /// Only say.
+    pub(crate) dry_run: bool,
+    /// Remove image layers that nothing uses.
+    pub(crate) orphans: bool,
+}
+
+pub(crate) fn repair(storage: &Storage, args: &Args, asked: Repair) -> Result<(), Failure> {
+    let dry_run = asked.dry_run;
+    // First of all what can be mended: it may need them.
+    let mut report = storage.repair(dry_run)?;
+    let removed = match asked.orphans {
+        true if dry_run => storage.orphans()?,
+        true => storage.remove_orphans()?,
+        false => Vec::new(),
+    };
+    report.left.retain(|finding| !removed.iter().any(|id| finding.subject == format!("layer {id}")));
     if args.json {
-        print::json(&repair_json(&report, dry_run))?;
+        print::json(&repair_json(&report, &removed, dry_run))?;
     } else if args.quiet {
         print::lines(report.left.iter().map(|finding| finding.subject.clone()))?;
     } else {
@@ -44,7 +62,9 @@ pub(crate) fn repair(storage: &Storage, args: &Args, dry_run: bool) -> Result<()
         let mended =
             report.mended.iter().map(|finding| format!("{done} {}: {}", finding.subject, finding.reason));
         let nothing = report.mended.is_empty().then(|| "nothing to mend".to_owned());
-        print::lines(nothing.into_iter().chain(mended).chain(lines_of(&report.left)))?;
+        let done = if dry_run { "would remove" } else { "removed" };
+        let removed = removed.iter().map(|id| format!("{done} layer {id}: nothing uses it"));
+        print::lines(nothing.into_iter().chain(mended).chain(removed).chain(lines_of(&report.left)))?;
     }
     damaged(report.left.len())
 }
@@ -84,10 +104,11 @@ fn check_json(report: &CheckReport, deep: bool) -> Value {
     })
 }
 
-fn repair_json(report: &RepairReport, dry_run: bool) -> Value {
+fn repair_json(report: &RepairReport, removed: &[LayerId], dry_run: bool) -> Value {
     json!({
         "dry_run": dry_run,
         "mended": findings_json(&report.mended),
+        "removed": removed.iter().map(LayerId::as_str).collect::<Vec<_>>(),
         "left": findings_json(&report.left),
     })
 }

@@ -36,14 +36,14 @@ pub(crate) fn run(args: Args) -> Outcome {
         | Command::Diff { .. }
         | Command::Status
         | Command::Check { .. }
-        | Command::Repair { dry_run: true }
+        | Command::Repair { dry_run: true, .. }
         | Command::Quarantine { command: QuarantineCommand::List } => Ownership::ReadOnly,
         Command::Import { .. }
         | Command::Mount { .. }
         | Command::Umount { .. }
         | Command::Rmi { .. }
         | Command::Commit { .. }
-        | Command::Repair { dry_run: false }
+        | Command::Repair { dry_run: false, .. }
         | Command::Quarantine { .. } => Ownership::Owner,
     };
     // Only an import makes a store: elsewhere a mistake in --root would leave one behind.
@@ -115,7 +115,9 @@ fn dispatch(storage: &Storage, args: &Args) -> Outcome {
         }
         Command::Status => status(storage, args),
         Command::Check { deep } => care::check(storage, args, *deep),
-        Command::Repair { dry_run } => care::repair(storage, args, *dry_run),
+        Command::Repair { dry_run, remove_orphans } => {
+            care::repair(storage, args, care::Repair { dry_run: *dry_run, orphans: *remove_orphans })
+        }
         Command::Quarantine { command } => care::quarantine(storage, args, command),
         Command::Completion { .. } | Command::Man { .. } => Ok(()),
     }
