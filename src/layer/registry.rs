@@ -173,10 +173,8 @@ impl Registry {
 
     /// Layers on which no other stands, in order of creation.
     pub(super) fn topmost(&self) -> Vec<Arc<Entry>> {
-        let ledger = self.ledger.lock();
-        let index = self.index.read();
-        let has_none = |entry: &&Arc<Entry>| !ledger.children.contains_key(entry.id());
-        index.in_order.values().filter(has_none).cloned().collect()
+        let (ledger, index) = (self.ledger.lock(), self.index.read());
+        index.in_order.values().filter(|entry| !ledger.children.contains_key(entry.id())).cloned().collect()
     }
 
     pub(super) fn has_children(&self, id: &LayerId) -> bool {
@@ -280,8 +278,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Lists a layer that was not made here, unless its id or its parent is being created or deleted, or it is listed
-    /// already: `false`.
+    /// Lists a layer that was not made here; `false` if its id or its parent is being created or deleted, or it is listed.
     pub(super) fn adopt(&self, entry: Entry) -> Result<bool> {
         let mut ledger = self.ledger.lock();
         ledger.changeable()?;
