@@ -172,6 +172,38 @@ int isula_storage_layer_changes(const char *id, const char *parent, struct isula
 int isula_storage_layer_diff_size(const char *id, const char *parent, int64_t *bytes);
 void isula_storage_clear_layer_changes(struct isula_storage_layer_changes_list *changes);
 
+/* Docker's image store. */
+int docker_image_store_map(struct docker_image_store *store, struct docker_image **images, size_t *len);
+int docker_image_store_heads(struct docker_image_store *store, struct docker_image **images, size_t *len);
+int docker_image_store_children(struct docker_image_store *store, const char *id, char ***ids, size_t *len);
+int docker_image_store_problems(struct docker_image_store *store, struct docker_image_problem **problems, size_t *len);
+int docker_image_store_add_name(struct docker_image_store *store, const char *name, const char *id, bool force);
+int docker_image_store_delete_name(struct docker_image_store *store, const char *name);
+char *docker_image_store_by_name(struct docker_image_store *store, const char *name);
+int docker_image_store_names(struct docker_image_store *store, const char *id, char ***names, size_t *len);
+int docker_image_store_list_names(struct docker_image_store *store, const char *repository, struct docker_image_name **names, size_t *len);
+struct docker_image_layer *docker_image_store_layer(struct docker_image_store *store, const char *chain_id);
+void docker_image_store_free_image(struct docker_image *image);
+void docker_image_store_free_images(struct docker_image *images, size_t len);
+void docker_image_store_free_removed_layers(struct docker_image_removed_layer *layers, size_t len);
+void docker_image_store_free_names(struct docker_image_name *names, size_t len);
+void docker_image_store_free_problems(struct docker_image_problem *problems, size_t len);
+void docker_image_store_free_layer(struct docker_image_layer *layer);
+struct docker_image_store *docker_image_store_open(const char *root, const struct docker_image_store_options *options, const struct docker_image_layers *layers);
+void docker_image_store_close(struct docker_image_store *store);
+char *docker_image_store_create(struct docker_image_store *store, const void *config, size_t len);
+struct docker_image *docker_image_store_get(struct docker_image_store *store, const char *id);
+int docker_image_store_delete(struct docker_image_store *store, const char *id, struct docker_image_removed_layer **removed, size_t *removed_len);
+char *docker_image_store_search(struct docker_image_store *store, const char *term);
+int docker_image_store_set_parent(struct docker_image_store *store, const char *id, const char *parent);
+char *docker_image_store_get_parent(struct docker_image_store *store, const char *id);
+size_t docker_image_store_len(struct docker_image_store *store);
+int docker_image_store_set_last_updated(struct docker_image_store *store, const char *id);
+int docker_image_store_get_last_updated(struct docker_image_store *store, const char *id, types_timestamp_t *time);
+int docker_image_store_set_built_locally(struct docker_image_store *store, const char *id);
+int docker_image_store_is_built_locally(struct docker_image_store *store, const char *id);
+int docker_image_store_add_removed_layer(struct docker_image_removed_layers *removed, const char *chain_id, const char *diff_id, uint64_t size, uint64_t diff_size);
+
 /* remote_support.h, ro_symlink_maintain.h, image_store.h and layer_store.h of iSulad built with this switch. */
 #if defined(ENABLE_REMOTE_LAYER_STORE)
 int remote_append_image_by_directory_with_lock(const char *image_dir);

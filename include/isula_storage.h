@@ -88,6 +88,370 @@
 #define ISULA_STORAGE_LOG_TRACE 5
 
 /**
+ * Layers are those of the callbacks in docker_image_layers.
+ */
+#define DOCKER_IMAGE_LAYERS_CALLBACKS 0
+
+/**
+ * Layers are those of the storage of this process (storage_module_init), which may be opened and closed at any time; while
+ * it is not open, no image with layers can be made. A chain ID is the id of a layer.
+ */
+#define DOCKER_IMAGE_LAYERS_STORAGE 1
+
+/**
+ * Layers are those that a Docker daemon has recorded in layerdb, beside imagedb. They are never removed.
+ */
+#define DOCKER_IMAGE_LAYERS_LAYERDB 2
+
+/**
+ * There are no layers: every image has to be without.
+ */
+#define DOCKER_IMAGE_LAYERS_NONE 3
+
+/**
+ * An open image store. Only a handle: it is never looked into.
+ */
+struct docker_image_store;
+
+/**
+ * What a release callback says that it has removed. Only a handle.
+ */
+struct docker_image_removed_layers;
+
+/**
+ * How a layer came about.
+ */
+struct docker_image_history {
+    /**
+     * When, RFC 3339, or NULL; so are the others.
+     */
+    char *created;
+    /**
+     * By whom.
+     */
+    char *author;
+    /**
+     * By which command.
+     */
+    char *created_by;
+    /**
+     * Free text.
+     */
+    char *comment;
+    /**
+     * It made no layer.
+     */
+    bool empty_layer;
+};
+
+/**
+ * How a container of an image is to run.
+ */
+struct docker_image_config {
+    /**
+     * `user`, `user:group`, names or numbers, or NULL.
+     */
+    char *user;
+    /**
+     * Where the command starts, or NULL.
+     */
+    char *working_dir;
+    /**
+     * Signal that asks a container to stop, or NULL.
+     */
+    char *stop_signal;
+    /**
+     * `80/tcp` and the like.
+     */
+    char **exposed_ports;
+    /**
+     * Their number.
+     */
+    size_t exposed_ports_len;
+    /**
+     * `NAME=value` each.
+     */
+    char **env;
+    /**
+     * Their number.
+     */
+    size_t env_len;
+    /**
+     * Command with arguments.
+     */
+    char **entrypoint;
+    /**
+     * Their number.
+     */
+    size_t entrypoint_len;
+    /**
+     * Arguments of the entry point, or command with arguments.
+     */
+    char **cmd;
+    /**
+     * Their number.
+     */
+    size_t cmd_len;
+    /**
+     * Paths.
+     */
+    char **volumes;
+    /**
+     * Their number.
+     */
+    size_t volumes_len;
+    /**
+     * Labels in order. Never NULL.
+     */
+    json_map_string_string *labels;
+};
+
+/**
+ * An image.
+ */
+struct docker_image {
+    /**
+     * `sha256:` and 64 hexadecimal digits: the digest of its config.
+     */
+    char *id;
+    /**
+     * Id of the image that it was made from, or NULL. That image may be gone.
+     */
+    char *parent;
+    /**
+     * Chain ID of its top layer; NULL of an image without layers.
+     */
+    char *chain_id;
+    /**
+     * When it was made, RFC 3339, or NULL; so are the others.
+     */
+    char *created;
+    /**
+     * Who made it.
+     */
+    char *author;
+    /**
+     * Free text.
+     */
+    char *comment;
+    /**
+     * Container that it was made from.
+     */
+    char *container;
+    /**
+     * Version of Docker that made it.
+     */
+    char *docker_version;
+    /**
+     * Processor, in Go's words.
+     */
+    char *architecture;
+    /**
+     * Variant of the processor.
+     */
+    char *variant;
+    /**
+     * Operating system, in Go's words; NULL is Linux.
+     */
+    char *os;
+    /**
+     * Version of the operating system.
+     */
+    char *os_version;
+    /**
+     * What the layers are: `layers`.
+     */
+    char *rootfs_type;
+    /**
+     * Features of the operating system.
+     */
+    char **os_features;
+    /**
+     * Their number.
+     */
+    size_t os_features_len;
+    /**
+     * Diff IDs of the layers, base first.
+     */
+    char **diff_ids;
+    /**
+     * Their number.
+     */
+    size_t diff_ids_len;
+    /**
+     * How each layer came about, base first, one behind the other. In lists NULL.
+     */
+    struct docker_image_history *history;
+    /**
+     * Their number.
+     */
+    size_t history_len;
+    /**
+     * How a container of it is to run. In lists NULL.
+     */
+    struct docker_image_config *config;
+    /**
+     * The config exactly as it is, with a NUL behind it. In lists NULL.
+     */
+    char *json;
+    /**
+     * Its length in bytes, without that NUL.
+     */
+    size_t json_len;
+};
+
+/**
+ * Something that was wrong when a store was opened.
+ */
+struct docker_image_problem {
+    /**
+     * What: `image sha256:…`, `repositories.json`.
+     */
+    char *subject;
+    /**
+     * Why.
+     */
+    char *reason;
+    /**
+     * It was put aside, into `.isula-storage/quarantine`; else it was left where it is.
+     */
+    bool put_aside;
+};
+
+/**
+ * A name of an image.
+ */
+struct docker_image_name {
+    /**
+     * `repository:tag` or `repository@digest`, without the default host and its `library/`.
+     */
+    char *name;
+    /**
+     * Id of the image, which need not be there.
+     */
+    char *image;
+};
+
+/**
+ * A layer that a Docker daemon has recorded.
+ */
+struct docker_image_layer {
+    /**
+     * Chain ID.
+     */
+    char *chain_id;
+    /**
+     * Diff ID.
+     */
+    char *diff_id;
+    /**
+     * Chain ID of the layer below, or NULL.
+     */
+    char *parent;
+    /**
+     * Name of its directory in that of the graph driver.
+     */
+    char *cache_id;
+    /**
+     * Size of the layer and all below it, in bytes.
+     */
+    uint64_t size;
+    /**
+     * Size of the layer alone, in bytes.
+     */
+    uint64_t diff_size;
+};
+
+/**
+ * A layer that went with an image.
+ */
+struct docker_image_removed_layer {
+    /**
+     * Chain ID.
+     */
+    char *chain_id;
+    /**
+     * Diff ID, or NULL where it is not known.
+     */
+    char *diff_id;
+    /**
+     * Size of the layer and all below it, in bytes.
+     */
+    uint64_t size;
+    /**
+     * Size of the layer alone, in bytes.
+     */
+    uint64_t diff_size;
+};
+
+/**
+ * How to open a store. Zero bytes but for the size are the defaults.
+ */
+struct docker_image_store_options {
+    /**
+     * sizeof(struct docker_image_store_options).
+     */
+    size_t size;
+    /**
+     * Nothing is ever written and no lock is taken; what changes something fails with EROFS.
+     */
+    bool read_only;
+    /**
+     * Nothing is flushed: a power cut may lose the last changes. For those who ask.
+     */
+    bool no_sync;
+    /**
+     * Where the layers are: one of DOCKER_IMAGE_LAYERS_*.
+     */
+    int layers;
+};
+
+/**
+ * Takes a reference on the layer with this chain ID: 0, ENOENT (there is none), or another errno.
+ */
+typedef int (*docker_image_retain_fn)(void *context, const char *chain_id);
+
+/**
+ * Gives a reference back for good: removes the layer and what it stands on as far as nothing uses them any more, and tells
+ * of each by docker_image_store_add_removed_layer, top first. 0 or an errno.
+ */
+typedef int (*docker_image_release_fn)(void *context,
+                                       const char *chain_id,
+                                       struct docker_image_removed_layers *removed);
+
+/**
+ * Gives a reference back and removes nothing: the store is closed, or an image was not made.
+ */
+typedef void (*docker_image_forget_fn)(void *context, const char *chain_id);
+
+/**
+ * A store of layers, which the caller has. No lock is held while one of its functions is called: it may use the image
+ * store, but not close it. They may be called from any thread that uses the image store, and several at once.
+ */
+struct docker_image_layers {
+    /**
+     * sizeof(struct docker_image_layers).
+     */
+    size_t size;
+    /**
+     * Handed to the functions.
+     */
+    void *context;
+    /**
+     * Has to be given.
+     */
+    docker_image_retain_fn retain;
+    /**
+     * Has to be given.
+     */
+    docker_image_release_fn release;
+    /**
+     * May be NULL: references are not counted by whoever has the layers, or not beyond this process.
+     */
+    docker_image_forget_fn forget;
+};
+
+/**
  * A layer: a snapshot that belongs to the caller, freed by free_layer.
  */
 struct layer {
@@ -680,6 +1044,426 @@ typedef struct storage_layer_create_opts storage_layer_create_opts_t;
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Gives all images in the order of their ids. One whose config is no longer what it was is left out, and logged. Configs are
+ * read again only if they have changed.
+ *
+ * @param store borrowed
+ * @param images out; an array to be freed by docker_image_store_free_images. Never NULL
+ * @param len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), ENOMEM
+ *
+ * # Safety
+ * `images` and `len` must be NULL or writable; what they held is not freed.
+ */
+int docker_image_store_map(struct docker_image_store *store,
+                           struct docker_image **images,
+                           size_t *len);
+
+/**
+ * Gives the images that have no children, as docker_image_store_map.
+ *
+ * @param store borrowed
+ * @param images out; an array to be freed by docker_image_store_free_images. Never NULL
+ * @param len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), ENOMEM
+ *
+ * # Safety
+ * `images` and `len` must be NULL or writable; what they held is not freed.
+ */
+int docker_image_store_heads(struct docker_image_store *store, struct docker_image **images, size_t *len);
+
+/**
+ * Gives the ids of the images whose parent an image is, sorted. An image that is not there has none.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param ids out; an array to be freed by isula_storage_free_strings; NULL when there are none
+ * @param len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (id is no digest), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string, `ids` and `len` NULL or writable; what they held is not freed.
+ */
+int docker_image_store_children(struct docker_image_store *store, const char *id, char ***ids, size_t *len);
+
+/**
+ * Gives what was wrong when the store was opened.
+ *
+ * @param store borrowed
+ * @param problems out; an array to be freed by docker_image_store_free_problems. Never NULL
+ * @param len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), ENOMEM
+ *
+ * # Safety
+ * `problems` and `len` must be NULL or writable; what they held is not freed.
+ */
+int docker_image_store_problems(struct docker_image_store *store,
+                                struct docker_image_problem **problems,
+                                size_t *len);
+
+/**
+ * Gives an image a name: a tag, `latest` if there is none, or a digest, which counts if there are both. The image need not be
+ * there. The same again is fine.
+ *
+ * @param store borrowed
+ * @param name borrowed; as people write it: `docker.io/library/` may be missing
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param force takes a tag away from another image; a digest stays where it is
+ * @return 0, or -1 with errno EINVAL (NULL, not a name), EILSEQ, ENOENT (id is no digest), EEXIST (another image has it), EROFS,
+ * EIO (an earlier failure: open it again), or what the system said
+ *
+ * # Safety
+ * `name` and `id` must be NULL or strings.
+ */
+int docker_image_store_add_name(struct docker_image_store *store,
+                                const char *name,
+                                const char *id,
+                                bool force);
+
+/**
+ * Takes a name away from the image that has it. The image stays.
+ *
+ * @param store borrowed
+ * @param name borrowed; as for docker_image_store_add_name
+ * @return 0, or -1 with errno EINVAL (NULL, not a name), EILSEQ, ENOENT (none), EROFS, EIO (an earlier failure: open it again), or
+ * what the system said
+ *
+ * # Safety
+ * `name` must be NULL or a string.
+ */
+int docker_image_store_delete_name(struct docker_image_store *store,
+                                   const char *name);
+
+/**
+ * Gives the image that has a name. The image need not be there.
+ *
+ * @param store borrowed
+ * @param name borrowed; as for docker_image_store_add_name
+ * @return the id, malloc'ed, or NULL with errno EINVAL (NULL, not a name), EILSEQ, ENOENT (none), EUCLEAN (what is recorded is no
+ * id), ENOMEM
+ *
+ * # Safety
+ * `name` must be NULL or a string.
+ */
+char *docker_image_store_by_name(struct docker_image_store *store,
+                                 const char *name);
+
+/**
+ * Gives the names of an image, sorted.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param names out; an array to be freed by isula_storage_free_strings; NULL when there are none
+ * @param len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (id is no digest), ENOMEM
+ *
+ * # Safety
+ * `id` must be NULL or a string, `names` and `len` NULL or writable; what they held is not freed.
+ */
+int docker_image_store_names(struct docker_image_store *store, const char *id, char ***names, size_t *len);
+
+/**
+ * Gives all names in a repository, or all there are, sorted.
+ *
+ * @param store borrowed
+ * @param repository borrowed; a name without tag and digest; NULL: all repositories
+ * @param names out; an array to be freed by docker_image_store_free_names. Never NULL
+ * @param len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL, not a name), EILSEQ, ENOMEM
+ *
+ * # Safety
+ * `repository` must be NULL or a string, `names` and `len` NULL or writable; what they held is not freed.
+ */
+int docker_image_store_list_names(struct docker_image_store *store,
+                                  const char *repository,
+                                  struct docker_image_name **names,
+                                  size_t *len);
+
+/**
+ * Gives a layer that a Docker daemon has recorded beside the images, in layerdb, wherever the store has its layers from.
+ *
+ * @param store borrowed
+ * @param chain_id borrowed; `sha256:` and 64 hexadecimal digits
+ * @return the layer, to be freed by docker_image_store_free_layer, or NULL with errno EINVAL (NULL), EILSEQ, ENOENT (none, or one
+ * below it is not there), EUCLEAN (its record contradicts itself), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `chain_id` must be NULL or a string.
+ */
+struct docker_image_layer *docker_image_store_layer(struct docker_image_store *store,
+                                                    const char *chain_id);
+
+/**
+ * Frees an image.
+ *
+ * @param image taken; may be NULL
+ *
+ * # Safety
+ * `image` must come from docker_image_store_get and not be used afterwards.
+ */
+void docker_image_store_free_image(struct docker_image *image);
+
+/**
+ * Frees an array of images.
+ *
+ * @param images taken; may be NULL
+ * @param len their number
+ *
+ * # Safety
+ * `images` must be an array of this library with `len` elements and not be used afterwards.
+ */
+void docker_image_store_free_images(struct docker_image *images, size_t len);
+
+/**
+ * Frees an array of layers that went with an image.
+ *
+ * @param layers taken; may be NULL
+ * @param len their number
+ *
+ * # Safety
+ * `layers` must be an array of this library with `len` elements and not be used afterwards.
+ */
+void docker_image_store_free_removed_layers(struct docker_image_removed_layer *layers, size_t len);
+
+/**
+ * Frees an array of names.
+ *
+ * @param names taken; may be NULL
+ * @param len their number
+ *
+ * # Safety
+ * `names` must be an array of this library with `len` elements and not be used afterwards.
+ */
+void docker_image_store_free_names(struct docker_image_name *names, size_t len);
+
+/**
+ * Frees an array of problems.
+ *
+ * @param problems taken; may be NULL
+ * @param len their number
+ *
+ * # Safety
+ * `problems` must be an array of this library with `len` elements and not be used afterwards.
+ */
+void docker_image_store_free_problems(struct docker_image_problem *problems, size_t len);
+
+/**
+ * Frees a layer.
+ *
+ * @param layer taken; may be NULL
+ *
+ * # Safety
+ * `layer` must come from docker_image_store_layer and not be used afterwards.
+ */
+void docker_image_store_free_layer(struct docker_image_layer *layer);
+
+/**
+ * Opens Docker's image store in a directory, `/var/lib/docker/image/overlay2` for one, and makes what is missing. Every
+ * config is read and verified, and a reference taken on the layer of each image. What is damaged, or without its layer, is
+ * left where it is and not listed: docker_image_store_problems. A daemon does not know of this library's lock: let none run
+ * on the same directory unless it is opened for reading only.
+ *
+ * @param root borrowed; the directory above imagedb
+ * @param options borrowed; may be NULL: layers of callbacks, everything is flushed
+ * @param layers borrowed, and copied; NULL unless options->layers is DOCKER_IMAGE_LAYERS_CALLBACKS. Its functions and their
+ * context are used until docker_image_store_close has returned
+ * @return a handle that docker_image_store_close ends, or NULL with errno EINVAL (NULL, root is empty, a wrong size), EILSEQ,
+ * EBUSY (another owner), ENOENT (read_only, and there is no directory), ENOTDIR (something is in the way), EOPNOTSUPP (a
+ * newer version has written there), or what the system said
+ *
+ * # Safety
+ * `root` must be NULL or a string, `options` and `layers` NULL or valid.
+ */
+struct docker_image_store *docker_image_store_open(const char *root,
+                                                   const struct docker_image_store_options *options,
+                                                   const struct docker_image_layers *layers);
+
+/**
+ * Closes a store: waits for calls that still use it, then gives back the references on layers. Nothing is removed. Not to be
+ * called from a callback of the store's.
+ *
+ * @param store taken; NULL, and one that is not open, are fine
+ */
+void docker_image_store_close(struct docker_image_store *store);
+
+/**
+ * Makes an image of a config. Is it there already, nothing changes, unless its config was damaged: then it is written anew.
+ * After a failure nothing is left on disk, and no reference on a layer.
+ *
+ * @param store borrowed
+ * @param config borrowed; the bytes, which need not end with a NUL
+ * @param len their number; at most 10 MiB
+ * @return the id, malloc'ed, or NULL with errno EINVAL (NULL, empty), EBADMSG (no config: not JSON, nested deeper than 128
+ * levels, a member of a wrong type, no rootfs, more layers in the history than diff IDs), EFBIG (too large), EOPNOTSUPP (not
+ * for Linux), ENOENT (its layer is not there), EROFS, EIO (an earlier failure: open it again), or what a callback or the
+ * system said
+ *
+ * # Safety
+ * `config` must be NULL or have `len` readable bytes.
+ */
+char *docker_image_store_create(struct docker_image_store *store,
+                                const void *config,
+                                size_t len);
+
+/**
+ * Gives an image, read and verified now; also one that is on disk but not in the store.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @return the image, to be freed by docker_image_store_free_image, or NULL with errno EINVAL (NULL), EILSEQ, ENOENT (none),
+ * EBADMSG (its config is damaged or none), EUCLEAN (no file), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+struct docker_image *docker_image_store_get(struct docker_image_store *store,
+                                            const char *id);
+
+/**
+ * Deletes an image, damaged or not. Its children are without a parent then; its names stay. Its layer is released: what went
+ * with it is returned, top first.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param removed out; may be NULL; an array to be freed by docker_image_store_free_removed_layers. Never NULL on success
+ * @param removed_len out; may be NULL if removed is; their number
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (unrecognized), EROFS, EIO (an earlier failure: open it again), or
+ * what a callback (the image is gone then) or the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string, `removed` and `removed_len` NULL or writable; what they held is not freed.
+ */
+int docker_image_store_delete(struct docker_image_store *store,
+                              const char *id,
+                              struct docker_image_removed_layer **removed,
+                              size_t *removed_len);
+
+/**
+ * Finds the image whose id begins with a term.
+ *
+ * @param store borrowed
+ * @param term borrowed; hexadecimal digits in lower case, with or without `sha256:` in front
+ * @return the whole id, malloc'ed, or NULL with errno EINVAL (NULL, empty: Docker takes any image then if there is but one),
+ * EILSEQ, ENOENT (none), ENOTUNIQ (several), ENOMEM
+ *
+ * # Safety
+ * `term` must be NULL or a string.
+ */
+char *docker_image_store_search(struct docker_image_store *store,
+                                const char *term);
+
+/**
+ * Sets the parent of an image.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param parent borrowed; the same
+ * @return 0, or -1 with errno EINVAL (NULL; an image would be its own parent or forefather), EILSEQ, ENOENT (one of them is
+ * not in the store), EROFS, EIO (an earlier failure: open it again), or what the system said
+ *
+ * # Safety
+ * `id` and `parent` must be NULL or strings.
+ */
+int docker_image_store_set_parent(struct docker_image_store *store,
+                                  const char *id,
+                                  const char *parent);
+
+/**
+ * Gives the parent of an image, as recorded: it may be gone.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @return the id, malloc'ed, or NULL with errno EINVAL (NULL), EILSEQ, ENOENT (no such image, or it has none), EUCLEAN (what is
+ * recorded is no id), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+char *docker_image_store_get_parent(struct docker_image_store *store,
+                                    const char *id);
+
+/**
+ * Tells how many images are in the store.
+ *
+ * @param store borrowed
+ * @return their number, or (size_t)-1 with errno EINVAL (NULL)
+ */
+size_t docker_image_store_len(struct docker_image_store *store);
+
+/**
+ * Records that an image was used or named now.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (no such image), EROFS, EIO (an earlier failure: open it again), or
+ * what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int docker_image_store_set_last_updated(struct docker_image_store *store,
+                                        const char *id);
+
+/**
+ * Gives the time of the last docker_image_store_set_last_updated. There may be none: neither seconds nor nanoseconds then.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param time out
+ * @return 0, or -1 with errno EINVAL (NULL), EILSEQ, ENOENT (id is no digest), EUCLEAN (what is recorded is no time)
+ *
+ * # Safety
+ * `id` must be NULL or a string, `time` NULL or writable.
+ */
+int docker_image_store_get_last_updated(struct docker_image_store *store,
+                                        const char *id,
+                                        types_timestamp_t *time);
+
+/**
+ * Records that an image was built here.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @return 0, or -1 with errno as docker_image_store_set_last_updated
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int docker_image_store_set_built_locally(struct docker_image_store *store, const char *id);
+
+/**
+ * Tells whether an image was built here, as far as that is known.
+ *
+ * @param store borrowed
+ * @param id borrowed; `sha256:` and 64 hexadecimal digits
+ * @return 1: yes; 0: no, or not known; -1 with errno EINVAL (NULL), EILSEQ, ENOENT (id is no digest), or what the system said
+ *
+ * # Safety
+ * `id` must be NULL or a string.
+ */
+int docker_image_store_is_built_locally(struct docker_image_store *store,
+                                        const char *id);
+
+/**
+ * Tells of a layer that is gone; only for a release callback, while it runs, from its thread.
+ *
+ * @param removed borrowed; what the callback got
+ * @param chain_id borrowed; `sha256:` and 64 hexadecimal digits
+ * @param diff_id borrowed; the same; NULL where it is not known
+ * @param size size of the layer and all below it, in bytes
+ * @param diff_size size of the layer alone, in bytes
+ * @return 0, or -1 with errno EINVAL (NULL, no digest), EILSEQ
+ *
+ * # Safety
+ * `removed` must be NULL or what the callback got, `chain_id` and `diff_id` NULL or strings.
+ */
+int docker_image_store_add_removed_layer(struct docker_image_removed_layers *removed,
+                                         const char *chain_id,
+                                         const char *diff_id,
+                                         uint64_t size,
+                                         uint64_t diff_size);
 
 /**
  * Frees a text that this library returned.

@@ -141,6 +141,11 @@ fn the_image_store_object_works() {
 }
 
 #[test]
+fn the_docker_image_store_works() {
+    Program::new(&["docker_images.c"]).check(&["/docker", "/root", "/run"]);
+}
+
+#[test]
 fn threads_do_not_disturb_each_other() {
     Program::new(&["threads.c"]).check(&["/root", "/run"]);
 }

@@ -42,6 +42,8 @@ macro_rules! members {
     };
 }
 
+pub(crate) use members;
+
 members!(CLayer { blocks: id, parent, mount_point, compressed_digest, uncompressed_digest; });
 members!(CLayerList { arrays: layers / layers_len; });
 members!(CLayerStoreMountOpts { blocks: mount_label; structs: mount_opts; });

@@ -177,7 +177,7 @@ impl<T> Held<T> {
     }
 
     /// Gives up a store that was taken out of its slot and waits for the calls that still use it.
-    fn wait_until_unused(held: Arc<Held<T>>) {
+    pub(crate) fn wait_until_unused(held: Arc<Held<T>>) {
         let unused = held.unused.0.clone();
         drop(held);
         let (is_unused, told) = &*unused;

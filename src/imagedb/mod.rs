@@ -282,18 +282,9 @@ impl ImageDb {
         self.repositories.all()
     }
 
-    /// Gives back the references on layers; nothing is removed.
+    /// Gives back the references on layers; nothing is removed. The same as dropping it.
     pub fn close(self) {
-        self.forget_layers();
-    }
-
-    fn forget_layers(&self) {
-        let all = std::mem::take(&mut *self.index.write());
-        for (entry, _) in all.list() {
-            if let Some(chain_id) = &entry.config.chain_id {
-                self.layers.forget(chain_id);
-            }
-        }
+        drop(self);
     }
 
     fn verified(&self, images: Vec<(Arc<Entry>, Option<Digest>)>) -> Vec<Image> {
@@ -325,6 +316,17 @@ impl ImageDb {
                 Err(Error::new(ErrorKind::ReadOnly, message))
             }
             Ownership::Owner | Ownership::Shared => Ok(()),
+        }
+    }
+}
+
+impl Drop for ImageDb {
+    fn drop(&mut self) {
+        let all = std::mem::take(&mut *self.index.write());
+        for (entry, _) in all.list() {
+            if let Some(chain_id) = &entry.config.chain_id {
+                self.layers.forget(chain_id);
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ mod check;
 mod commit;
 mod containers;
 mod diff;
+mod docker_layers;
 mod import;
 mod inspect;
 mod integrity;
