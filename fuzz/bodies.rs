@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use isula_storage::archive::fuzzing;
 use isula_storage::digest::Digest;
 use isula_storage::id::{ImageId, LayerId};
+use isula_storage::imagedb::{Config, Familiar};
 use isula_storage::record::image::ImageRecord;
 use isula_storage::record::layer::LayerRecord;
 use isula_storage::record::mount_point::MountPointRecord;
@@ -41,6 +42,23 @@ pub(crate) fn records(input: &[u8]) {
     if let Ok(record) = MountPointRecord::parse(input) {
         let text = record.to_json().expect("a record that was read can be written");
         assert_eq!(MountPointRecord::parse(&text).expect("what was written can be read"), record);
+    }
+}
+
+/// Configs and names of Docker's images: the chain ID follows from the diff IDs, and what is familiar stays so.
+pub(crate) fn docker_images(input: &[u8]) {
+    if let Ok(config) = Config::parse(input) {
+        assert_eq!(config.chain_id, isula_storage::digest::chain_ids(&config.diff_ids).last().copied());
+        assert!(config.check_history().is_ok() || config.history.len() > config.diff_ids.len());
+        // White space around is no part of it.
+        let spaced = [b" \n", input, b"\t"].concat();
+        assert_eq!(Config::parse(&spaced).expect("the same with white space"), config);
+    }
+    if let Ok(text) = std::str::from_utf8(input)
+        && let Ok(name) = Familiar::parse(text)
+    {
+        let again = Familiar::parse(&name.key()).expect("a familiar name is a name");
+        assert_eq!((again.repository.as_str(), again.key()), (name.repository.as_str(), name.key()));
     }
 }
 

@@ -4,9 +4,9 @@
 //! ```text
 //! bin, tests, benches, fuzz ──► storage (Rust API)
 //! ffi ──► storage ─┬─► image  ─┐
-//!                  ├─► rootfs ─┼─► layer ─► driver ─► archive ─► sys
-//!                  │           └ (through a small trait)           ▲
-//!                  └─ stores and drivers ─► persist ───────────────┘
+//!  │               ├─► rootfs ─┼─► layer ─► driver ─► archive ─► sys
+//!  └──► imagedb ───┼───────────┘ (through a small trait)          ▲
+//!                  └─ stores and drivers ─► persist ──────────────┘
 //! leaves for all: error id digest reference time units json;   spec, record: pure, for the stores
 //! ```
 //!

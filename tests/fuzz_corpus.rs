@@ -28,6 +28,7 @@ fn target(name: &str) -> fn(&[u8]) {
         "bolt_changes" => boltfile::fuzzing::changes,
         "references" => bodies::references,
         "documents" => bodies::documents,
+        "docker_images" => bodies::docker_images,
         other => panic!("the fuzz target {other} is not replayed"),
     }
 }

@@ -181,6 +181,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
+    /// Look into the image store of a Docker daemon, and change nothing. Let no daemon run on it meanwhile.
+    Docker {
+        #[command(subcommand)]
+        command: DockerCommand,
+    },
     /// Print the completion script of a shell.
     #[command(hide = true)]
     Completion {
@@ -221,5 +226,37 @@ pub(crate) enum QuarantineCommand {
         /// Its key or name, or how that begins. A name means the record and the data of a layer.
         #[arg(value_name = "KEY|NAME")]
         what: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DockerCommand {
+    /// List all images.
+    #[command(visible_alias = "ls")]
+    Images {
+        /// Directory above imagedb, such as /var/lib/docker/image/overlay2, or the daemon's data directory.
+        #[arg(value_name = "ROOT")]
+        root: PathBuf,
+        /// Print ids in full.
+        #[arg(long)]
+        no_trunc: bool,
+    },
+    /// Print the whole id of the image whose id begins so.
+    Search {
+        /// Directory above imagedb, such as /var/lib/docker/image/overlay2, or the daemon's data directory.
+        #[arg(value_name = "ROOT")]
+        root: PathBuf,
+        /// First digits of an id, with or without "sha256:".
+        #[arg(value_name = "TERM")]
+        term: String,
+    },
+    /// List all images, each below the one that it was made from.
+    Tree {
+        /// Directory above imagedb, such as /var/lib/docker/image/overlay2, or the daemon's data directory.
+        #[arg(value_name = "ROOT")]
+        root: PathBuf,
+        /// Print ids in full.
+        #[arg(long)]
+        no_trunc: bool,
     },
 }

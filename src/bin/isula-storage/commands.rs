@@ -19,7 +19,7 @@ use crate::args::{Args, Command, QuarantineCommand};
 use crate::care;
 use crate::failure::Failure;
 use crate::meter::{self, Meter};
-use crate::{archive, print, self_help};
+use crate::{archive, docker, print, self_help};
 
 type Outcome = Result<(), Failure>;
 
@@ -29,6 +29,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let ownership = match &args.command {
         Command::Completion { shell } => return Ok(self_help::completion(*shell)?),
         Command::Man { dir } => return Ok(self_help::manual(dir)?),
+        Command::Docker { command } => return docker::run(&args, command),
         Command::Images { .. }
         | Command::Layers { .. }
         | Command::Inspect { .. }
@@ -119,7 +120,7 @@ fn dispatch(storage: &Storage, args: &Args) -> Outcome {
             care::repair(storage, args, care::Repair { dry_run: *dry_run, orphans: *remove_orphans })
         }
         Command::Quarantine { command } => care::quarantine(storage, args, command),
-        Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        Command::Completion { .. } | Command::Man { .. } | Command::Docker { .. } => Ok(()),
     }
 }
 

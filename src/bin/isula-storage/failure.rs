@@ -61,6 +61,7 @@ impl Failure {
 fn class(kind: ErrorKind) -> (&'static str, u8) {
     match kind {
         ErrorKind::InvalidArgument | ErrorKind::NotUtf8 => ("usage", 2),
+        ErrorKind::Ambiguous => ("ambiguous", 2),
         ErrorKind::NotFound => ("not-found", 3),
         ErrorKind::InUse | ErrorKind::AlreadyExists => ("in-use", 4),
         ErrorKind::InvalidData | ErrorKind::DigestMismatch | ErrorKind::LimitExceeded => ("bad-archive", 5),
@@ -79,6 +80,7 @@ fn usual_hint(error: &Error) -> Option<String> {
         ErrorKind::InvalidData | ErrorKind::DigestMismatch => {
             "The file is damaged or is not an image: fetch or save it again. Nothing of it was kept."
         }
+        ErrorKind::Ambiguous => "Several images begin so: give more digits.",
         ErrorKind::LimitExceeded => "Nothing of it was kept.",
         ErrorKind::Corrupt => {
             "isula-storage check lists what is damaged, and quarantine list what was put aside."

@@ -5,6 +5,7 @@ mod archive;
 mod args;
 mod care;
 mod commands;
+mod docker;
 mod failure;
 mod meter;
 mod print;
