@@ -121,7 +121,9 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
     crate::archive_common::shell("gzip -nc bytes", place.path())
 }
 
-fn packers() -> [fn(&[u8]) -> Vec<u8>; 4] {
+type Pack = fn(&[u8]) -> Vec<u8>;
+
+fn packers() -> [Pack; 4] {
     let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
     let bzip2 = |bytes: &[u8]| {
         let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
