@@ -102,6 +102,7 @@ bench-engine: bench-packages cargo ## imports of an image beside tar, gunzip and
 bench-scale: cargo ## what many images and layers cost; settings: benches/scale.rs
 	$(if $(QUICK),export SIZES=$${SIZES:-1000/5000} ROUNDS=$${ROUNDS:-1} FILES=$${FILES:-1000})
 	cargo bench --locked --bench scale
+	cargo bench --locked --bench docker_images
 
 header: cargo ## write include/ anew
 	UPDATE_HEADERS=1 cargo test --locked --test abi_header

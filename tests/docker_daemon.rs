@@ -51,6 +51,32 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The directory for plugins that every daemon makes, and whether there was none.
+struct Plugins {
+    made: bool,
+}
+
+impl Plugins {
+    const PATH: &str = "/run/docker";
+
+    fn look() -> Plugins {
+        Plugins { made: !Path::new(Plugins::PATH).exists() }
+    }
+}
+
+impl Drop for Plugins {
+    fn drop(&mut self) {
+        if self.made {
+            // Only if they are empty.
+            for dir in [format!("{}/plugins", Plugins::PATH), Plugins::PATH.to_owned()] {
+                if let Err(error) = fs::remove_dir(&dir) {
+                    eprintln!("remove {dir}: {error}");
+                }
+            }
+        }
+    }
+}
+
 /// A running daemon.
 struct Daemon {
     child: Child,
@@ -253,6 +279,7 @@ fn a_real_daemon_and_the_library_read_what_the_other_wrote() {
     if !need_root() || !has_docker() {
         return;
     }
+    let _plugins = Plugins::look();
     let place = TestRoot::in_memory("docker");
     let root = place.path();
     let mut daemon = Daemon::start(root);

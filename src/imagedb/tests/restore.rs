@@ -225,3 +225,59 @@ fn a_root_that_is_no_directory_is_an_error() {
     open(&root.join("new/image/overlay2"), Arc::new(NoLayers)).unwrap().close();
     assert!(root.join("new/image/overlay2/imagedb/content/sha256").is_dir());
 }
+
+/// Docker fails at all four: the others are listed, the damage is told, it can be made again and deleted.
+#[test]
+fn any_one_file_that_is_emptied_spoils_only_itself() {
+    let layer = diff("base");
+    let names = ["one", "two", "three"];
+    let config = |name: &str| layered(name, &[layer]);
+    let id = |name: &str| Digest::of(&config(name));
+    let prepare = || {
+        let store = Store::with(&[layer]);
+        for name in names {
+            store.create(&config(name)).unwrap();
+            store.set_last_updated(&id(name)).unwrap();
+            store.add_name(name, &id(name), false).unwrap();
+        }
+        store.set_parent(&id("two"), &id("one")).unwrap();
+        store.set_built_locally(&id("three")).unwrap();
+        store
+    };
+    let files: Vec<String> = {
+        let store = prepare();
+        tree(store.root.path()).into_iter().filter(|(_, mode)| *mode == 0o600).map(|(name, _)| name).collect()
+    };
+    assert_eq!(files.len(), 3 + 3 + 1 + 1 + 1, "{files:?}");
+    for file in files {
+        let mut store = prepare();
+        store.close();
+        std::fs::write(store.root.join(&file), "").unwrap();
+        store.reopen();
+        let damaged =
+            names.into_iter().find(|name| file.contains("content") && file.contains(&id(name).hex()));
+        for name in names.into_iter().filter(|name| Some(*name) != damaged) {
+            assert_eq!(store.get_with_bytes(&id(name)).unwrap().1, config(name), "{file}");
+            assert!(store.exists(&id(name)), "{file}");
+        }
+        // What is said of an image beside its config is looked at when it is asked for, but for its parent.
+        let told = file.contains("content") || file.ends_with("parent") || file == "repositories.json";
+        assert_eq!(store.problems().len(), usize::from(told), "{file}");
+        if let Some(name) = damaged {
+            assert!(!store.exists(&id(name)));
+            store.create(&config(name)).unwrap();
+        }
+        for name in names {
+            store.set_last_updated(&id(name)).unwrap();
+            store.add_name(name, &id(name), true).unwrap();
+        }
+        store.set_parent(&id("two"), &id("one")).unwrap();
+        assert_eq!(store.reopen().problems(), [], "{file}");
+        assert_eq!((store.len(), store.children(&id("one"))), (3, vec![id("two")]), "{file}");
+        std::fs::write(store.root.join(&file), "").unwrap();
+        for name in names {
+            store.delete(&id(name)).unwrap_or_else(|error| panic!("{file}: {}", error.report()));
+        }
+        assert_eq!(store.layers.references(&layer), 1, "{file}");
+    }
+}
