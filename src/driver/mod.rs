@@ -3,6 +3,7 @@
 //!
 //! [`GraphDriver`] is the whole contract; `tests/driver_conformance.rs` runs one suite on every driver.
 
+pub mod devmapper;
 mod home;
 pub mod options;
 pub mod overlay2;
@@ -27,7 +28,7 @@ use crate::units::{Bytes, Usage};
 pub struct DriverOptions {
     /// `storage_root`; the driver's home is `<root>/<driver name on disk>`.
     pub root: PathBuf,
-    /// `overlay`, `overlay2` (both keep their data in `overlay/`), `vfs`.
+    /// `overlay`, `overlay2` (both keep their data in `overlay/`), `vfs`, `devicemapper`.
     pub name: String,
     /// `key=value` strings of the daemon's `storage-opts`, unmodified.
     pub options: Vec<String>,
@@ -137,7 +138,7 @@ pub trait Prepared: Send {
 /// A graph driver. All methods may be called from any thread at any time; the caller (the layer store) serialises
 /// calls for one layer and never removes a layer that others stand on.
 pub trait GraphDriver: Send + Sync {
-    /// Name by which it is known, as configured: `overlay`, `overlay2`, `vfs`.
+    /// Name by which it is known, as configured: `overlay`, `overlay2`, `vfs`, `devicemapper`.
     fn name(&self) -> &'static str;
 
     /// Makes an empty layer. A left-over directory of that id (no record knows it) is put into quarantine first.
@@ -282,6 +283,11 @@ pub trait GraphDriver: Send + Sync {
         })
     }
 
+    /// What the driver has that belongs to no layer, each in a sentence for people. Looks only.
+    fn strays(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Gives up what lies in the driver's quarantine, for good.
     fn purge(&self, entry: &Quarantined) -> Result<Removed>;
 
@@ -333,7 +339,7 @@ pub struct SharedScan {
 }
 
 /// Name of the directory below `storage_root` for a configured driver name: `overlay2` keeps its data in `overlay`.
-/// An unknown name: `InvalidArgument`; `devicemapper`: `Unsupported`, "not built in".
+/// An unknown name: `InvalidArgument`.
 pub fn name_on_disk(configured: &str) -> Result<&'static str> {
     Kind::of(configured).map(Kind::directory)
 }
@@ -347,6 +353,7 @@ pub fn open(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
     Ok(match kind {
         Kind::Overlay(name) => Arc::new(overlay2::Overlay2::open(name, &home, options)?),
         Kind::Vfs => Arc::new(vfs::Vfs::open(&home, options)?),
+        Kind::DeviceMapper => Arc::new(devmapper::DeviceMapper::open(&home, options)?),
     })
 }
 
@@ -357,7 +364,7 @@ pub fn open_shared(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
         kind @ Kind::Overlay(name) => {
             Ok(Arc::new(overlay2::Overlay2::open_shared(name, &root.join(kind.directory()), options)?))
         }
-        Kind::Vfs => {
+        Kind::Vfs | Kind::DeviceMapper => {
             let message = format!("graph driver {} cannot share layers with other hosts", options.name);
             Err(Error::new(ErrorKind::Unsupported, message))
         }
@@ -369,6 +376,7 @@ pub fn open_shared(options: &DriverOptions) -> Result<Arc<dyn GraphDriver>> {
 enum Kind {
     Overlay(&'static str),
     Vfs,
+    DeviceMapper,
 }
 
 impl Kind {
@@ -377,9 +385,7 @@ impl Kind {
             "overlay" => Ok(Kind::Overlay("overlay")),
             "overlay2" => Ok(Kind::Overlay("overlay2")),
             "vfs" => Ok(Kind::Vfs),
-            "devicemapper" => {
-                Err(Error::new(ErrorKind::Unsupported, "graph driver devicemapper is not built in"))
-            }
+            "devicemapper" => Ok(Kind::DeviceMapper),
             other => Err(Error::invalid(format!("unknown graph driver {other:?}"))),
         }
     }
@@ -388,6 +394,7 @@ impl Kind {
         match self {
             Kind::Overlay(_) => "overlay",
             Kind::Vfs => "vfs",
+            Kind::DeviceMapper => "devicemapper",
         }
     }
 }
@@ -404,7 +411,7 @@ mod tests {
         assert_eq!(name_on_disk("overlay").unwrap(), "overlay");
         assert_eq!(name_on_disk("overlay2").unwrap(), "overlay");
         assert_eq!(name_on_disk("vfs").unwrap(), "vfs");
-        assert_eq!(name_on_disk("devicemapper").unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(name_on_disk("devicemapper").unwrap(), "devicemapper");
         for unknown in ["", "aufs", "Overlay", "../overlay"] {
             assert_eq!(name_on_disk(unknown).unwrap_err().kind(), ErrorKind::InvalidArgument, "{unknown}");
         }

@@ -9,6 +9,7 @@
 //! | directory of each layer | short name, lower layers, directories for the kernel |
 //! | tar-split stream of each image layer | there, and whole |
 //! | containers | layer and image are there |
+//! | the driver | nothing that belongs to no layer, as far as it can tell |
 //! | deep: content of each image layer | as the tar-split stream says |
 //!
 //! What a container wrote has nothing to be compared with.
@@ -95,6 +96,10 @@ impl Storage {
             report.containers = containers.list()?.len();
         }
         report.problems(self.loose_ends()?);
+        let driver = self.layers().driver();
+        for stray in driver.strays()? {
+            report.wrong(format!("driver {}", driver.name()), stray);
+        }
         report.quarantined = self.put_aside()?.len();
         report.findings.retain(|finding| !(finding.quarantined && self.is_back(&finding.subject)));
         self.forget_what_is_gone(&mut report);

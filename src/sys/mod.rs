@@ -4,11 +4,14 @@
 //! Directories are held as descriptors ([`fs::Dir`]); names below them are resolved from the descriptor and never
 //! follow a symbolic link, so nothing that lies in a store can lead out of it.
 
+pub mod dm;
+pub mod ext4;
 pub mod flock;
 pub mod fs;
 pub mod lock;
 pub mod mount;
 pub mod node;
+pub mod semaphore;
 pub(crate) mod umask;
 pub mod xattr;
 

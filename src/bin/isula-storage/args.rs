@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/run/isulad/storage")]
     pub(crate) run_root: PathBuf,
 
-    /// Graph driver: overlay, overlay2 or vfs.
+    /// Graph driver: overlay, overlay2, devicemapper or vfs.
     #[arg(long, global = true, value_name = "NAME", default_value = "overlay")]
     pub(crate) driver: String,
 

@@ -97,6 +97,11 @@ impl Dir {
         Ok(Dir { fd, path })
     }
 
+    /// A directory that was opened otherwise; `path` is what messages say of it.
+    pub(crate) fn of(fd: OwnedFd, path: &Path) -> Dir {
+        Dir { fd, path: path.to_owned() }
+    }
+
     /// Makes `path` and what is missing above it with `mode`, sets `mode` on the last component even when it
     /// existed (as the reference does), makes new directories durable, and opens it.
     pub fn create_all(path: &Path, mode: u32) -> Result<Dir> {
@@ -128,6 +133,12 @@ impl Dir {
     /// The path it was opened by; for messages and for what must be told to others (mount points).
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Device and inode number of the directory itself.
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.fd).during(|| format!("look at {}", self.path.display()))?;
+        Ok((stat.st_dev, stat.st_ino))
     }
 
     /// A second descriptor of the same directory.

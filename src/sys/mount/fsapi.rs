@@ -75,7 +75,7 @@ fn make(overlay: &Overlay<'_>, options: &Options) -> Result<OwnedFd> {
             context.set_directory(key, overlay.home, directory, Links::Refuse)?;
         }
     }
-    for (key, value) in &options.overlay {
+    for (key, value) in &options.rest {
         match value {
             Some(value) => context.set_string(key, value.as_ref())?,
             None => context.set_flag(key)?,

@@ -82,7 +82,7 @@ fn option_string(overlay: &Overlay<'_>, options: &Options, home: Option<&Path>) 
             text.extend_from_slice(value);
         }
     };
-    for (key, value) in &options.overlay {
+    for (key, value) in &options.rest {
         let quoted = value.as_ref().map(|value| match value.contains(',') {
             true => format!("\"{value}\""),
             false => value.clone(),

@@ -16,6 +16,7 @@
 //! old descriptor is not seen through the path. So: bind first, then open the directory and everything below it.
 
 mod attach;
+mod device;
 mod fsapi;
 mod legacy;
 mod options;
@@ -33,6 +34,7 @@ pub fn takes_many_lowers() -> bool {
 }
 
 pub use attach::{bind_private, is_mount_point, overlay_supported, unmount, unmount_idle};
+pub use device::{Detached, Device, make_read_only, mount_device, open_device};
 
 /// What an overlay mount is made of.
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! Option strings: which words belong to the mount, which to the overlay.
+//! Option strings: which words belong to the mount, which to the file system.
 
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags};
 
@@ -16,8 +16,8 @@ pub(super) struct Options {
     pub(super) superblock: Vec<&'static str>,
     /// Propagation to be set after mounting.
     pub(super) propagation: Vec<MountPropagationFlags>,
-    /// For the overlay, in the order given; a word or `key=value`, values without their quotes.
-    pub(super) overlay: Vec<(String, Option<String>)>,
+    /// For the file system, in the order given; a word or `key=value`, values without their quotes.
+    pub(super) rest: Vec<(String, Option<String>)>,
 }
 
 /// Splits strings of comma-separated options. A comma inside double quotes or after a backslash does not split.
@@ -30,7 +30,7 @@ pub(super) fn parse(strings: &[String]) -> Result<Options> {
         attributes: MountAttrFlags::empty(),
         superblock: Vec::new(),
         propagation: Vec::new(),
-        overlay: Vec::new(),
+        rest: Vec::new(),
     };
     for word in strings.iter().flat_map(|string| split(string)) {
         options.add(&word)?;
@@ -68,14 +68,14 @@ impl Options {
             "unbindable" => self.propagation.push(P::UNBINDABLE),
             "runbindable" => self.propagation.push(P::UNBINDABLE | P::REC),
             "bind" | "rbind" | "remount" | "move" => {
-                return Err(Error::invalid(format!("mount option {word:?} does not mount an overlay")));
+                return Err(Error::invalid(format!("mount option {word:?} does not mount a file system")));
             }
-            _ => self.add_overlay(word)?,
+            _ => self.add_rest(word)?,
         }
         Ok(())
     }
 
-    fn add_overlay(&mut self, word: &str) -> Result<()> {
+    fn add_rest(&mut self, word: &str) -> Result<()> {
         let (key, value) = match word.split_once('=') {
             Some((key, value)) => (key, Some(value)),
             None => (word, None),
@@ -85,7 +85,7 @@ impl Options {
         }
         let unquoted =
             value.map(|value| value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value));
-        self.overlay.push((key.to_owned(), unquoted.map(str::to_owned)));
+        self.rest.push((key.to_owned(), unquoted.map(str::to_owned)));
         Ok(())
     }
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn overlay(strings: &[&str]) -> Vec<String> {
-        let options = parsed(strings).overlay;
+        let options = parsed(strings).rest;
         options
             .into_iter()
             .map(|(key, value)| value.map_or(key.clone(), |value| format!("{key}={value}")))

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! The base device: an empty file system that layers without a parent are snapshots of.
+
+use std::path::Path;
+
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::persist::step;
+use crate::units::Bytes;
+
+use super::device::Use;
+use super::names::BASE;
+use super::records::Record;
+use super::store::Store;
+use super::transaction::NewDevice;
+
+impl Store {
+    /// Makes sure that there is a base, and that it is the one of this store.
+    pub(super) fn prepare_base(&self) -> Result<()> {
+        match self.record(BASE) {
+            Some(record) if record.initialized && !record.deleted => self.check_base(record),
+            Some(half) => {
+                // Nothing stands on it.
+                let device = self.device(BASE);
+                self.deactivate(&half, &device.lock())?;
+                self.wait_until_gone(BASE)?;
+                self.delete_device(&half)?;
+                if self.record(BASE).is_some() {
+                    let message = "it has no file system yet, and somebody uses its device";
+                    return Err(Error::new(ErrorKind::InUse, message));
+                }
+                self.make_base()
+            }
+            None => {
+                let used = self.pool.status()?.data.used;
+                if used > 0 || !self.records.read().is_empty() {
+                    let message = format!(
+                        "thin pool {} has data ({used} blocks), and the store has no base device: it is the pool of another \
+                         store, or the files in {} were lost",
+                        self.pool.name,
+                        self.metadata.path().display()
+                    );
+                    return Err(Error::new(ErrorKind::InUse, message));
+                }
+                self.make_base()
+            }
+        }
+    }
+
+    fn make_base(&self) -> Result<()> {
+        let size = self.options.new_base_size();
+        let record = self.make_device(NewDevice { hash: BASE, size, origin: None })?;
+        let device = self.device(BASE);
+        let mut used = device.lock();
+        let made = self.fill_base(record, &mut used);
+        if let Some(record) = self.record(BASE) {
+            self.try_deactivate(&record, &used);
+            if made.is_err() {
+                // At the next start it is made anew.
+                if let Err(error) =
+                    self.wait_until_gone(BASE).and_then(|()| self.delete_device(&record).map(drop))
+                {
+                    log::warn!("{}", error.report());
+                }
+            }
+        }
+        made
+    }
+
+    fn fill_base(&self, mut record: Record, used: &mut Use) -> Result<()> {
+        let node = self.activate(&record, used)?;
+        step("make file system")?;
+        self.filesystems.make(&node, &self.options.mkfs)?;
+        let uuid = self.filesystems.superblock(&node)?.uuid;
+        record.initialized = true;
+        self.save(&record)?;
+        self.save_uuid(uuid)
+    }
+
+    fn save_uuid(&self, uuid: String) -> Result<()> {
+        let mut work = self.work.lock();
+        work.set.base_uuid = Some(uuid);
+        self.save_set(&work.set)
+    }
+
+    /// Compares the base with what the store knows of it, and grows it if it is to be larger.
+    fn check_base(&self, mut record: Record) -> Result<()> {
+        let wanted = self.options.base_size.unwrap_or(record.size);
+        if wanted < record.size {
+            let text = format!(
+                "dm.basesize {} bytes is smaller than the base device, which has {} bytes",
+                wanted.0, record.size.0
+            );
+            return Err(Error::invalid(text.clone()).for_people(text));
+        }
+        if wanted > record.size {
+            // What is interrupted from here on is taken up by the comparison below, at any later start.
+            record.size = wanted;
+            self.save(&record)?;
+        }
+        let smaller = {
+            let device = self.device(BASE);
+            let mut used = device.lock();
+            let smaller =
+                self.activate(&record, &mut used).and_then(|node| self.compare_base(&record, &node));
+            self.try_deactivate(&record, &used);
+            smaller?
+        };
+        if smaller {
+            self.view(&record).map(drop).during(|| "grow it")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file system is smaller than the device.
+    fn compare_base(&self, record: &Record, node: &Path) -> Result<bool> {
+        let found = self.filesystems.superblock(node)?;
+        let known = self.work.lock().set.base_uuid.clone();
+        match known {
+            None => self.save_uuid(found.uuid)?,
+            Some(known) if known == found.uuid => {}
+            Some(known) => {
+                let message = format!(
+                    "its file system has UUID {}, and the store knows {known}: it is not the thin pool of this store",
+                    found.uuid
+                );
+                return Err(Error::new(ErrorKind::Corrupt, message));
+            }
+        }
+        Ok(found.size < record.size)
+    }
+
+    /// Size and id of what a layer without a parent is made of.
+    pub(super) fn base(&self) -> Result<(u32, Bytes)> {
+        let base = self.record(BASE).filter(|base| base.initialized && !base.deleted);
+        let base = base.ok_or_else(|| Error::new(ErrorKind::NotReady, "there is no base device"))?;
+        Ok((base.device_id, base.size))
+    }
+}
