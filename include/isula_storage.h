@@ -1655,8 +1655,8 @@ void isula_storage_clear_rootfs_list(struct rootfs_list *list);
  *
  * @param opts borrowed; storage_root and driver_name must be given and not be empty; storage_run_root is not used
  * @return 0, or -1 with errno EINVAL (NULL, unknown driver or option), EEXIST (a driver is open already in this
- * process), EBUSY (another process owns the driver's directory), EILSEQ (a text is not UTF-8), EOPNOTSUPP
- * (devicemapper, which is not built in, or the driver cannot work here), or what the system said
+ * process), EBUSY (another process owns the driver's directory), EILSEQ (a text is not UTF-8), EOPNOTSUPP (the driver
+ * cannot work here), ENODEV (devicemapper: there is no such thin pool), or what the system said
  *
  * # Safety
  * `opts` must be NULL or valid with all its members during the call.
