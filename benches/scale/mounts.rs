@@ -11,7 +11,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
-use crate::cli_support::common::TestRoot;
+use crate::cli_support::common::loop_ext4;
 use crate::store::{self, Chain};
 use crate::{open, room, verdict};
 
@@ -85,8 +85,10 @@ pub(crate) fn table(depths: &[usize], rounds: usize) {
         "mount + unmount, µs", "mount(2)", "fsopen", "ours", "x bare", "goal"
     );
     for &depth in depths {
-        let place: TestRoot = room("scale-mount");
-        let (root, run) = (place.join("root"), place.join("run"));
+        let disk = loop_ext4(256 << 20);
+        // As on a real machine, what does not outlive a reboot lies in memory.
+        let memory = room("scale-mount");
+        let (root, run) = (disk.join("root"), memory.join("run"));
         std::fs::create_dir(&run).unwrap();
         store::make(&root, store::Size { images: 0, layers: 0 });
         let mut chain = Chain::default();

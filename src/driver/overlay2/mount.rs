@@ -36,9 +36,19 @@ impl Overlay {
             return Err(context(Error::new(ErrorKind::InUse, what)));
         }
         self.ensure_own_dirs(&layer).map_err(context)?;
-        let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
-        mount::mount_overlay(&overlay, &self.relative_path(id, &layer).join(MERGED), self.method())
-            .map_err(context)?;
+        let target = self.relative_path(id, &layer).join(MERGED);
+        let mount = || {
+            let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
+            Ok(mount::mount_overlay(&overlay, &target, self.method()).map_err(context))
+        };
+        match mount()? {
+            // What was whole before may not be any more.
+            Err(_) if self.remembers_lowers() => {
+                self.checked.forget_all();
+                mount()?
+            }
+            mounted => mounted,
+        }?;
         Ok(self.mount_path(id))
     }
 
@@ -60,7 +70,7 @@ impl Overlay {
         options: &MountOptions<'_>,
     ) -> Result<mount::Overlay<'_>> {
         let own = self.relative_path(id, layer);
-        let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
+        let mut lowers: Vec<PathBuf> = match self.lowers_to_mount(layer)? {
             Some(lowers) => lowers.iter().map(LinkName::path).collect(),
             None => {
                 // Only a base layer has `empty`. Making it here would turn a layer that has lost its `lower` into one.
@@ -107,12 +117,13 @@ impl Overlay {
 
     pub(super) fn unmount(&self, id: &LayerId) -> Result<()> {
         self.home.check_writable()?;
+        let Some(layer) = self.find_layer(id)? else { return Ok(()) };
+        let path = self.mount_path(id);
         for _ in 0..MAX_STACKED {
-            if !self.is_mounted(id)? {
-                return Ok(());
+            if !is_covered(&layer)? {
+                break;
             }
-            mount::unmount(&self.mount_path(id))
-                .map_err(|error| error.context(format!("unmount layer {id}")))?;
+            mount::unmount(&path).map_err(|error| error.context(format!("unmount layer {id}")))?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::sys::mount::{self, MountMethod};
 use crate::sys::node;
 
 use super::Overlay;
+use super::checked::CheckedLowers;
 use super::layout::{BACKING_DEVICE, DIFF, EMPTY, LINKS, MERGED, PRIVATE_MODE, WORK};
 use super::quota::{NOT_SUPPORTED, ProjectQuota};
 
@@ -66,6 +67,7 @@ impl Overlay {
             backing_fs,
             method: OnceCell::new(),
             kept_links: Mutex::default(),
+            checked: CheckedLowers::default(),
             remote: None,
             _bound: bound,
         };
@@ -97,6 +99,7 @@ impl Overlay {
             backing_fs,
             method: OnceCell::new(),
             kept_links: Mutex::default(),
+            checked: CheckedLowers::default(),
             remote: None,
             _bound: None,
         })

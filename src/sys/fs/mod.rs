@@ -224,12 +224,11 @@ impl Dir {
     /// link or other kind: an error. Never blocks on a fifo.
     pub fn read(&self, name: impl AsRef<OsStr>, limit: u64) -> Result<Vec<u8>> {
         let name = name.as_ref();
-        let file = self.open_file(name)?;
+        let (file, size) = self.open_regular(component(name)?, OFlags::RDONLY)?;
         let too_large = || {
             Error::new(ErrorKind::LimitExceeded, format!("larger than {limit} bytes"))
                 .context(self.doing("read", name))
         };
-        let size = file.metadata().during(|| self.doing("look at", name))?.len();
         if size > limit {
             return Err(too_large());
         }
@@ -244,15 +243,16 @@ impl Dir {
 
     /// Opens a regular file for reading, never following a symbolic link.
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<File> {
-        self.open_regular(component(name.as_ref())?, OFlags::RDONLY)
+        self.open_regular(component(name.as_ref())?, OFlags::RDONLY).map(|(file, _)| file)
     }
 
     /// The same for writing over what is in it. Not for what must be whole after a crash.
     pub fn open_file_in_place(&self, name: impl AsRef<OsStr>) -> Result<File> {
-        self.open_regular(component(name.as_ref())?, OFlags::RDWR)
+        self.open_regular(component(name.as_ref())?, OFlags::RDWR).map(|(file, _)| file)
     }
 
-    fn open_regular(&self, name: &OsStr, access: OFlags) -> Result<File> {
+    /// The file and its size in bytes.
+    fn open_regular(&self, name: &OsStr, access: OFlags) -> Result<(File, u64)> {
         let irregular = |kind: FileKind| {
             let what = match kind {
                 FileKind::Dir => "a directory",
@@ -270,7 +270,7 @@ impl Dir {
         let fd = open_at(self.as_fd(), name, flags, Mode::empty()).during(|| self.doing("open", name))?;
         let stat = rustix::fs::fstat(&fd).during(|| self.doing("look at", name))?;
         match at::kind_of(FileType::from_raw_mode(stat.st_mode)) {
-            FileKind::File => Ok(File::from(fd)),
+            FileKind::File => Ok((File::from(fd), u64::try_from(stat.st_size).unwrap_or(0))),
             other => Err(irregular(other)),
         }
     }

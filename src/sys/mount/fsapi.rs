@@ -32,7 +32,7 @@ pub(super) fn try_mount(overlay: &Overlay<'_>, options: &Options, target: &Path)
 
 /// The same on a kernel that is known to take lower directories one by one.
 pub(super) fn mount(overlay: &Overlay<'_>, options: &Options, target: &Path) -> Result<()> {
-    let target = name_below(overlay.home.as_fd(), target).during(|| "open the mount point")?;
+    let target = mount_point(overlay.home.as_fd(), target).during(|| "open the mount point")?;
     let mounted = make(overlay, options)?;
     let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&mounted, c"", &target, c"", by_descriptor).during(|| "attach the overlay")?;
@@ -212,6 +212,15 @@ impl Context {
 }
 
 /// Opens a directory below `home` for reading, for the kernel takes no `O_PATH` descriptors here.
+/// A descriptor that only names the mount point; no symbolic link is followed on the way.
+fn mount_point(home: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(home, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::INTR) => name_below(home, path),
+        opened => opened,
+    }
+}
+
 fn open_below(home: BorrowedFd<'_>, path: &Path, links: Links) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
