@@ -14,7 +14,7 @@ use isula_storage::storage::{ImportOptions, Storage, StorageOptions};
 use rustix::fs::fsync;
 use serde_json::json;
 
-use crate::cli_support::common::{loop_ext4, run};
+use crate::cli_support::common::{LoopExt4, loop_ext4, run};
 use crate::cli_support::images::{Layout, Tar, config};
 use crate::store::{self, Chain, Size};
 use crate::{open, room, verdict};
@@ -29,12 +29,17 @@ fn least(best: &mut f64, action: impl FnOnce()) {
 
 /// The steps that one durable replacement of a record cannot do without.
 fn bare(dir: &Path, name: &str, content: &[u8]) {
-    let temporary = dir.join("bare");
+    let temporary = dir.join(".bare");
     let mut file = fs::File::create(&temporary).unwrap();
     file.write_all(content).unwrap();
     file.sync_all().unwrap();
     fs::rename(&temporary, dir.join(name)).unwrap();
     fsync(fs::File::open(dir).unwrap().as_fd()).unwrap();
+}
+
+/// A file system for so many inodes. A new one has one for each 16 KiB, most of which are never touched.
+fn disk_for(inodes: usize) -> LoopExt4 {
+    loop_ext4((inodes as u64 + 10_000) << 14)
 }
 
 /// `create` and `add_name`, on a loop-mounted ext4.
@@ -44,9 +49,7 @@ pub(crate) fn images(sizes: &[Size], rounds: usize) {
         "change of an image, µs", "bare", "ours", "x bare", "goal"
     );
     for size in sizes {
-        // An inode takes 16 KiB of a new file system; most of that is never touched.
-        let inodes = size.images as u64 * 5 + size.layers as u64 * 11;
-        let disk = loop_ext4((inodes << 14) + (64 << 20));
+        let disk = disk_for(size.images * 5 + size.layers * 11);
         let (root, run_root) = (disk.join("root"), disk.join("run"));
         fs::create_dir(&run_root).unwrap();
         let ids = store::make(&root, *size);
@@ -54,20 +57,22 @@ pub(crate) fn images(sizes: &[Size], rounds: usize) {
         let storage = open(StorageOptions::new(&root, &run_root));
         let images = storage.images();
         let (mut create, mut bare_create, mut name, mut bare_name) = (f64::MAX, f64::MAX, f64::MAX, f64::MAX);
-        let spare = disk.join("bare");
-        fs::create_dir(&spare).unwrap();
-        for number in 0..rounds * 30 {
+        let all = root.join("overlay-images");
+        for number in 0..rounds * 60 {
             let image = CreateImage { names: vec![format!("new:{number}")], ..CreateImage::default() };
             least(&mut create, || drop(images.create(&image).unwrap()));
+            // Among the same many directories; the store leaves hidden ones alone.
             least(&mut bare_create, || {
-                let dir = spare.join(number.to_string());
+                let dir = all.join(format!(".bare-{number}"));
                 fs::create_dir(&dir).unwrap();
                 bare(&dir, "record", &[b'x'; 400]);
-                fsync(fs::File::open(&spare).unwrap().as_fd()).unwrap();
+                fsync(fs::File::open(&all).unwrap().as_fd()).unwrap();
             });
-            let id = &ids[number % ids.len()];
-            least(&mut name, || images.add_name(id, &format!("more:{number}")).unwrap());
-            let dir = root.join("overlay-images").join(id);
+            least(&mut name, || {
+                images.add_name(&ids[number % ids.len()], &format!("more:{number}")).unwrap()
+            });
+            // In a directory that nothing was written to just now, as the other.
+            let dir = all.join(&ids[(number + ids.len() / 2) % ids.len()]);
             let record = fs::read(dir.join("images.json")).unwrap();
             least(&mut bare_name, || bare(&dir, "images.json", &record));
         }
@@ -93,7 +98,7 @@ fn fill(dir: &Path, entries: usize) {
 
 /// Deletion of a large layer, on a loop-mounted ext4.
 pub(crate) fn deletion(entries: usize, rounds: usize) {
-    let disk = loop_ext4((entries as u64 * 12 + 131_072) << 10);
+    let disk = disk_for(entries * 2);
     let (root, run_root, other) = (disk.join("root"), disk.join("run"), disk.join("other"));
     fs::create_dir(&run_root).unwrap();
     let (mut call, mut all, mut rm) = (f64::MAX, f64::MAX, f64::MAX);
