@@ -144,6 +144,16 @@ impl Index {
         self.digests.get(digest).into_iter().flatten().filter_map(|id| self.get(id.as_str()))
     }
 
+    /// An empty index with room for this many images.
+    pub(super) fn with_capacity(images: usize) -> Index {
+        Index {
+            names: HashMap::with_capacity(images),
+            digests: HashMap::with_capacity(images),
+            tops: HashMap::with_capacity(images),
+            ..Index::default()
+        }
+    }
+
     /// Adds an image at the end, or takes the place of the one with its id. Names it has belong to it from now on:
     /// another holder must be put without them.
     pub(super) fn put(&mut self, image: Image) {
@@ -160,20 +170,39 @@ impl Index {
             self.forget_digests(&old, |digest| !image.digests().any(|kept| kept == digest));
             self.forget_top(&old);
         }
+        self.note(&image);
+        self.order.insert(sequence, Arc::clone(&image));
+        self.images.insert(image.id.clone(), (sequence, image));
+    }
+
+    /// Adds images of different ids to an index without images, in this order; each is made from what those before it
+    /// have. Faster than to put one after the other, for the trees are built at once.
+    pub(super) fn fill<T>(&mut self, from: Vec<T>, mut make: impl FnMut(&Index, T) -> Image) {
+        let mut images = Vec::with_capacity(from.len());
+        for one in from {
+            let image = Arc::new(make(self, one));
+            self.note(&image);
+            self.next += 1;
+            images.push((image.id.clone(), (self.next, image)));
+        }
+        self.order = images.iter().map(|(_, (sequence, image))| (*sequence, Arc::clone(image))).collect();
+        self.images = images.into_iter().collect();
+    }
+
+    /// Makes an image found by its names and digests.
+    fn note(&mut self, image: &Arc<Image>) {
         if let Some(top) = &image.record.layer {
             *self.tops.entry(top.clone()).or_insert(0) += 1;
         }
         for name in &image.record.names {
-            self.names.insert(name.clone(), Arc::clone(&image));
+            self.names.insert(name.clone(), Arc::clone(image));
         }
         for digest in image.digests() {
-            let images = self.digests.entry(digest.to_owned()).or_default();
+            let images = self.digests.entry(digest.to_owned()).or_insert_with(|| Vec::with_capacity(1));
             if !images.contains(&image.id) {
                 images.push(image.id.clone());
             }
         }
-        self.order.insert(sequence, Arc::clone(&image));
-        self.images.insert(image.id.clone(), (sequence, image));
     }
 
     pub(super) fn remove(&mut self, id: &str) {
@@ -291,8 +320,12 @@ mod tests {
 
     fn index(images: Vec<Image>) -> Index {
         let mut index = Index::default();
-        images.into_iter().for_each(|image| index.put(image));
-        index
+        images.iter().cloned().for_each(|image| index.put(image));
+        let mut filled = Index::with_capacity(images.len());
+        filled.fill(images, |_, image| image);
+        assert_eq!(format!("{:?}", filled.order), format!("{:?}", index.order));
+        assert_eq!(format!("{:?}", filled.images), format!("{:?}", index.images));
+        filled
     }
 
     fn found(index: &Index, text: &str) -> Option<String> {

@@ -181,8 +181,8 @@ fn index(store: &ImageStore, found: Vec<Box<Found>>, heal: bool, problems: &mut 
         found.into_iter().map(|image| (loaded_time(&image), image)).collect();
     found.sort_by(|(a_time, a), (b_time, b)| (a_time, &a.id).cmp(&(b_time, &b.id)));
     let host = store.default_host.as_deref();
-    let mut index = Index::default();
-    for (_, image) in found {
+    let mut index = Index::with_capacity(found.len());
+    index.fill(found, |index, (_, image)| {
         let Found { id, mut record, config } = *image;
         let before = record.names.clone();
         let stripped = tidy_names(&mut record.names, host);
@@ -206,8 +206,8 @@ fn index(store: &ImageStore, found: Vec<Box<Found>>, heal: bool, problems: &mut 
                 Err(error) => problems.push(problem(&id, error.report(), false)),
             }
         }
-        index.put(Image { unsaved, ..Image::new(id, record, config, host) });
-    }
+        Image { unsaved, ..Image::new(id, record, config, host) }
+    });
     index
 }
 

@@ -243,6 +243,9 @@ pub(super) fn check(id: &LayerId, record: &LayerRecord) -> Result<Option<LayerId
 /// What is unfinished goes, children before parents, but never from under a complete layer.
 #[allow(clippy::vec_box, reason = "sorted and moved often: moving the records themselves costs more")]
 fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded: &mut Loaded) {
+    if incomplete.is_empty() {
+        return;
+    }
     let mut parents: HashSet<LayerId> = complete.iter().filter_map(|found| found.parent.clone()).collect();
     let (mut kept, mut removed) = (Vec::new(), incomplete);
     loop {
@@ -278,24 +281,25 @@ fn judge_incomplete(incomplete: Vec<Box<Found>>, complete: &[Box<Found>], loaded
     loaded.unfinished.extend(removed.into_iter().map(|(_, id)| id));
 }
 
-/// Compares records with what the driver has.
+/// Compares records with what the driver has; which of the recorded layers it has data of.
 #[allow(clippy::vec_box, reason = "sorted and moved often: moving the records themselves costs more")]
-fn judge_data(
+fn judge_data<'a>(
     driver: &dyn GraphDriver,
-    ids: &[LayerId],
+    ids: &'a [LayerId],
     complete: &mut Vec<Box<Found>>,
     loaded: &mut Loaded,
-) -> Result<HashSet<LayerId>> {
-    let known: HashSet<&str> = ids.iter().map(LayerId::as_str).collect();
-    let mut data = HashSet::new();
+) -> Result<HashMap<&'a str, bool>> {
+    let mut data: HashMap<&str, bool> = ids.iter().map(|id| (id.as_str(), false)).collect();
     for id in driver.layers().during(|| "list the driver's layers")? {
-        if !known.contains(id.as_str()) {
-            loaded.problems.push(problem(&id, "the driver has data of it, but there is no record"));
+        match data.get_mut(id.as_str()) {
+            Some(there) => *there = true,
+            None => {
+                loaded.problems.push(problem(&id, "the driver has data of it, but there is no record"));
+            }
         }
-        data.insert(id);
     }
     complete.retain(|found| {
-        let there = data.contains(&found.id);
+        let there = has_data(&data, &found.id);
         let is_image = found.record.diff_digest.is_some();
         if !there && is_image {
             loaded.problems.push(problem(&found.id, "its data are missing"));
@@ -312,10 +316,14 @@ fn judge_data(
     Ok(data)
 }
 
+fn has_data(data: &HashMap<&str, bool>, id: &LayerId) -> bool {
+    data.get(id.as_str()).copied().unwrap_or(false)
+}
+
 /// A creation makes data only after the record, so data without a record are those of a layer whose record was lost.
-fn judge_blank(data: &HashSet<LayerId>, loaded: &mut Loaded) {
+fn judge_blank(data: &HashMap<&str, bool>, loaded: &mut Loaded) {
     for id in std::mem::take(&mut loaded.blank) {
-        if data.contains(&id) {
+        if has_data(data, &id) {
             let reason = "its record is missing".to_owned();
             loaded.doubtful.push(Doubt { name: id.to_string(), reason });
         } else {
@@ -324,37 +332,58 @@ fn judge_blank(data: &HashSet<LayerId>, loaded: &mut Loaded) {
     }
 }
 
-/// Layers whose chain of parents is a circle or leads into one.
-fn endless<'a>(complete: &'a [Box<Found>], listed: &HashSet<LayerId>) -> Vec<&'a LayerId> {
-    let mut ends: HashSet<&LayerId> = HashSet::with_capacity(complete.len());
-    let mut above: Vec<&Found> = complete.iter().map(Box::as_ref).collect();
+/// What a layer stands on: its place among those that are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Nothing,
+    Listed(usize),
+    Missing,
+}
+
+fn all_below(complete: &[Box<Found>]) -> Vec<Below> {
+    let places: HashMap<&LayerId, usize> = complete.iter().map(|found| &found.id).zip(0..).collect();
+    let below = |parent: &Option<LayerId>| match parent {
+        None => Below::Nothing,
+        Some(parent) => places.get(parent).map_or(Below::Missing, |place| Below::Listed(*place)),
+    };
+    complete.iter().map(|found| below(&found.parent)).collect()
+}
+
+/// Places of layers whose chain of parents is a circle or leads into one.
+fn endless(below: &[Below]) -> Vec<usize> {
+    let mut ends = vec![false; below.len()];
+    let mut above: Vec<(usize, Below)> = (0..).zip(below.iter().copied()).collect();
     // Parents mostly come before their children, so this is one pass, or a few.
     loop {
         let before = above.len();
-        above.retain(|found| {
-            let good =
-                found.parent.as_ref().is_none_or(|parent| !listed.contains(parent) || ends.contains(parent));
-            if good {
-                ends.insert(&found.id);
+        above.retain(|(place, below)| {
+            let good = match below {
+                Below::Nothing | Below::Missing => true,
+                Below::Listed(parent) => ends.get(*parent).copied().unwrap_or(true),
+            };
+            if let Some(end) = ends.get_mut(*place) {
+                *end = good;
             }
             !good
         });
         if above.is_empty() || above.len() == before {
-            return above.into_iter().map(|found| &found.id).collect();
+            return above.into_iter().map(|(place, _)| place).collect();
         }
     }
 }
 
 #[allow(clippy::vec_box, reason = "sorted and moved often: moving the records themselves costs more")]
 fn list(complete: Vec<Box<Found>>, loaded: &mut Loaded) {
-    let listed: HashSet<LayerId> = complete.iter().map(|found| found.id.clone()).collect();
-    for id in endless(&complete, &listed) {
-        loaded.problems.push(problem(id, "its parents have no end: one of them stands on itself"));
+    let below = all_below(&complete);
+    for found in endless(&below).into_iter().filter_map(|place| complete.get(place)) {
+        let reason = "its parents have no end: one of them stands on itself";
+        loaded.problems.push(problem(&found.id, reason));
     }
     let mut owners: HashMap<String, LayerId> = HashMap::new();
-    for (sequence, found) in (0..).zip(complete) {
+    loaded.entries.reserve(complete.len());
+    for ((sequence, found), below) in (0..).zip(complete).zip(below) {
         let Found { id, parent, record, damage } = *found;
-        if let Some(parent) = parent.as_ref().filter(|parent| !listed.contains(*parent)) {
+        if let Some(parent) = parent.as_ref().filter(|_| below == Below::Missing) {
             loaded.problems.push(problem(&id, format!("its parent {parent} is not in the store")));
         }
         let mut names = Vec::with_capacity(record.names.len());

@@ -172,7 +172,7 @@ impl LayerStore {
         let saved = self.saved_mounts()?;
         for entry in self.registry.all() {
             let is_container = !entry.is_image();
-            let is_saved = saved.contains(&mount_name(entry.id()));
+            let is_saved = !saved.is_empty() && saved.contains(&mount_name(entry.id()));
             if is_container || is_saved {
                 entry.lock_mount().set_count(0);
             }

@@ -54,10 +54,12 @@ impl Storage {
     }
 
     fn hide_images_without_layers(&self) -> Result<()> {
-        let mut whole = HashSet::new();
+        let images = self.images().list()?;
+        let (mut whole, mut walked) = (HashSet::with_capacity(images.len() * 2), HashSet::new());
         let mut hidden = Vec::new();
-        for image in self.images().list()? {
-            if let Err(error) = self.follow(&image, &mut whole) {
+        for image in images {
+            walked.clear();
+            if let Err(error) = self.follow(&image, &mut whole, &mut walked) {
                 let id = ImageId::new(image.id.as_deref().unwrap_or_default())?;
                 hidden.push((id, format!("it cannot be used: {}", error.report())));
             }
@@ -66,9 +68,13 @@ impl Storage {
     }
 
     /// Walks down an image's layers to one that is known to stand on solid ground.
-    fn follow(&self, image: &ImageRecord, whole: &mut HashSet<LayerId>) -> Result<()> {
+    fn follow(
+        &self,
+        image: &ImageRecord,
+        whole: &mut HashSet<LayerId>,
+        walked: &mut HashSet<LayerId>,
+    ) -> Result<()> {
         let top = image.layer.as_deref().ok_or_else(|| Error::not_found("it has no layer"))?;
-        let mut walked = HashSet::new();
         let mut next = Some(LayerId::new(top)?);
         while let Some(id) = next.take_if(|id| !whole.contains(id)) {
             let parent = self.layers().parent(&id);
@@ -78,7 +84,7 @@ impl Storage {
             }
             next = parent;
         }
-        whole.extend(walked);
+        whole.extend(walked.drain());
         Ok(())
     }
 
