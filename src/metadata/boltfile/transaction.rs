@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::bucket::{Bucket, BucketMut, State, Stored};
-use super::bytes::to_usize;
+use super::bytes::{to_u64, to_usize};
 use super::check::{check, used_pages};
 use super::meta::{Meta, NO_FREELIST};
 use super::node::{Space, release};
@@ -110,6 +110,17 @@ impl Transaction {
     /// whole file in time linear in its length, whatever lies in it.
     pub fn check(&self) -> Vec<String> {
         check(&self.pages, &self.meta)
+    }
+
+    /// Why the buckets of the state that it began with do not fit together, if they do not: the first thing that is
+    /// wrong. The freelist is not looked at. Reads the whole file in time linear in its length.
+    pub fn check_buckets(&self) -> Result<()> {
+        used_pages(&self.pages, &self.meta).map(drop)
+    }
+
+    /// Length of the file in bytes: no sound bucket holds more.
+    pub fn file_bytes(&self) -> u64 {
+        self.pages.file_pages().saturating_mul(to_u64(self.pages.page_size()))
     }
 
     /// Writes the changes. They are durable when it returns.

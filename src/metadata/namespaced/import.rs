@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MulanPSL-2.0
+//! Taking over images from another file.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{Filters, NamespacedFile, valid};
+use crate::error::{During, Error, ErrorKind, Result};
+use crate::metadata::boltfile::{Access, Options};
+use crate::metadata::{is_exists, shown};
+
+/// What an import did.
+#[derive(Debug, Default)]
+pub struct ImportReport {
+    /// Namespace and name of each image that is new here.
+    pub imported: Vec<(String, String)>,
+    /// Namespace and name of each image that was here already and points to the same.
+    pub present: Vec<(String, String)>,
+    /// What was left out, and why: images that are here and point to something else, and those that cannot be read or
+    /// that no create would take.
+    pub problems: Vec<Error>,
+}
+
+pub(super) fn import(
+    into: &NamespacedFile,
+    from: &Path,
+    namespace: Option<&str>,
+    timeout: Option<Duration>,
+) -> Result<ImportReport> {
+    let options = Options { access: Access::ReadOnly, timeout, ..Options::default() };
+    let import = || -> Result<_> {
+        namespace.map_or(Ok(()), valid::namespace)?;
+        let from = NamespacedFile::open(from, &options)?.begin();
+        // Every page is looked at below: it must be known that there is an end.
+        from.check()?;
+        let mut report = ImportReport::default();
+        let mut writing = into.begin_write()?;
+        let all = from.namespaces()?;
+        for namespace in all.iter().filter(|name| namespace.is_none_or(|wanted| wanted == **name)) {
+            let listing = from.list(namespace, &Filters::default())?;
+            report.problems.extend(listing.problems.into_iter().map(|(_, error)| error));
+            for image in listing.images {
+                let id = (namespace.clone(), image.name.clone());
+                match writing.insert(namespace, &image) {
+                    Ok(_) => report.imported.push(id),
+                    Err(error) if is_exists(&error) => {
+                        let ours = writing.get(namespace, &image.name)?;
+                        if ours.target == image.target {
+                            report.present.push(id);
+                        } else {
+                            let name = shown(image.name.as_bytes());
+                            let target = &ours.target.digest;
+                            report.problems.push(error.context(format!("{name} points to {target} here")));
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::InvalidArgument => report.problems.push(error),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        if !report.imported.is_empty() {
+            writing.commit()?;
+        }
+        Ok(report)
+    };
+    import().during(|| format!("import images from {}", from.display()))
+}
