@@ -204,6 +204,61 @@ int docker_image_store_set_built_locally(struct docker_image_store *store, const
 int docker_image_store_is_built_locally(struct docker_image_store *store, const char *id);
 int docker_image_store_add_removed_layer(struct docker_image_removed_layers *removed, const char *chain_id, const char *diff_id, uint64_t size, uint64_t diff_size);
 
+/* Image metadata as containerd keeps it. */
+struct containerd_images *containerd_images_open(const char *file, const struct containerd_images_options *options);
+int containerd_images_close(struct containerd_images *images);
+int containerd_images_init_db(struct containerd_images *images);
+struct containerd_images_transaction *containerd_images_begin(struct containerd_images *images, bool write);
+int containerd_images_commit(struct containerd_images_transaction *transaction);
+int containerd_images_rollback(struct containerd_images_transaction *transaction);
+int containerd_images_tx_put(struct containerd_images_transaction *transaction, const char *name, ptrdiff_t name_len,
+                             const struct containerd_images_descriptor *target);
+int containerd_images_tx_get(struct containerd_images_transaction *transaction, const char *name, ptrdiff_t name_len,
+                             struct containerd_images_image *image);
+int containerd_images_tx_list(struct containerd_images_transaction *transaction,
+                              struct containerd_images_image_list *list);
+int containerd_images_tx_delete(struct containerd_images_transaction *transaction, const char *name,
+                                ptrdiff_t name_len);
+int containerd_images_put(struct containerd_images *images, const char *name, ptrdiff_t name_len,
+                          const struct containerd_images_descriptor *target);
+int containerd_images_get(struct containerd_images *images, const char *name, ptrdiff_t name_len,
+                          struct containerd_images_image *image);
+int containerd_images_list(struct containerd_images *images, struct containerd_images_image_list *list);
+int containerd_images_delete(struct containerd_images *images, const char *name, ptrdiff_t name_len);
+int containerd_images_error(void);
+bool containerd_images_is_not_found(void);
+bool containerd_images_is_exists(void);
+void containerd_images_clear_image(struct containerd_images_image *image);
+void containerd_images_clear_list(struct containerd_images_image_list *list);
+struct containerd_images_namespaced *containerd_images_namespaced_open(const char *file,
+                                                                       const struct containerd_images_options *options);
+int containerd_images_namespaced_close(struct containerd_images_namespaced *images);
+int containerd_images_namespaced_create(struct containerd_images_namespaced *images, const char *name_space,
+                                        const struct containerd_images_namespaced_image *image,
+                                        struct containerd_images_namespaced_image *stored);
+int containerd_images_namespaced_update(struct containerd_images_namespaced *images, const char *name_space,
+                                        const struct containerd_images_namespaced_image *image,
+                                        const char *const *fields, size_t fields_len,
+                                        struct containerd_images_namespaced_image *stored);
+int containerd_images_namespaced_delete(struct containerd_images_namespaced *images, const char *name_space,
+                                        const char *name, const char *digest);
+int containerd_images_namespaced_get(struct containerd_images_namespaced *images, const char *name_space,
+                                     const char *name, struct containerd_images_namespaced_image *image);
+int containerd_images_namespaced_list(struct containerd_images_namespaced *images, const char *name_space,
+                                      const char *const *filters, size_t filters_len,
+                                      struct containerd_images_namespaced_image_list *list);
+int containerd_images_namespaced_namespaces(struct containerd_images_namespaced *images, char ***names,
+                                            size_t *names_len);
+int containerd_images_namespaced_create_namespace(struct containerd_images_namespaced *images,
+                                                  const char *name_space, const json_map_string_string *labels);
+int containerd_images_namespaced_delete_namespace(struct containerd_images_namespaced *images,
+                                                  const char *name_space);
+int containerd_images_namespaced_import(struct containerd_images_namespaced *images, const char *from,
+                                        const char *name_space, int64_t timeout_ms,
+                                        struct containerd_images_import_report *report);
+void containerd_images_namespaced_clear_image(struct containerd_images_namespaced_image *image);
+void containerd_images_namespaced_clear_list(struct containerd_images_namespaced_image_list *list);
+
 /* remote_support.h, ro_symlink_maintain.h, image_store.h and layer_store.h of iSulad built with this switch. */
 #if defined(ENABLE_REMOTE_LAYER_STORE)
 int remote_append_image_by_directory_with_lock(const char *image_dir);

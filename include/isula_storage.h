@@ -38,6 +38,26 @@
 #endif
 
 /**
+ * Instead of a name's length: it ends with a NUL.
+ */
+#define CONTAINERD_IMAGES_TEXT -1
+
+/**
+ * There is no image of this name, or the file was not initialised.
+ */
+#define CONTAINERD_IMAGES_NOT_FOUND 1
+
+/**
+ * There is an image of this name already.
+ */
+#define CONTAINERD_IMAGES_EXISTS 2
+
+/**
+ * Something else: errno says what kind.
+ */
+#define CONTAINERD_IMAGES_OTHER 3
+
+/**
  * Kind of isula_storage_clean_up_fn: a container's root file system is broken. iSulad's number.
  */
 #define ISULA_STORAGE_BROKEN_ROOTFS 1
@@ -109,6 +129,21 @@
 #define DOCKER_IMAGE_LAYERS_NONE 3
 
 /**
+ * An open file of images; not to be looked into.
+ */
+struct containerd_images;
+
+/**
+ * An open file of images in namespaces; not to be looked into.
+ */
+struct containerd_images_namespaced;
+
+/**
+ * A transaction of an open file; not to be looked into.
+ */
+struct containerd_images_transaction;
+
+/**
  * An open image store. Only a handle: it is never looked into.
  */
 struct docker_image_store;
@@ -117,6 +152,150 @@ struct docker_image_store;
  * What a release callback says that it has removed. Only a handle.
  */
 struct docker_image_removed_layers;
+
+/**
+ * How a file of images is opened. Zero bytes are the defaults.
+ */
+struct containerd_images_options {
+    /**
+     * Nothing is written, and the file is not made; others may read it at the same time.
+     */
+    bool read_only;
+    /**
+     * A commit returns before it is on the disk: a power cut may damage the file.
+     */
+    bool no_sync;
+    /**
+     * How long to wait for another process that has the file, and for a transaction that writes, in milliseconds; 0: not
+     * at all; negative: for ever.
+     */
+    int64_t timeout_ms;
+};
+
+/**
+ * What the name of an image points to.
+ */
+struct containerd_images_descriptor {
+    /**
+     * What the blob is.
+     */
+    char *media_type;
+    /**
+     * Its digest.
+     */
+    char *digest;
+    /**
+     * Its size in bytes.
+     */
+    int64_t size;
+};
+
+/**
+ * An image.
+ */
+struct containerd_images_image {
+    /**
+     * Its name: any bytes, also NUL. One more NUL follows.
+     */
+    char *name;
+    /**
+     * Bytes of the name, without that NUL.
+     */
+    size_t name_len;
+    /**
+     * What it points to.
+     */
+    struct containerd_images_descriptor target;
+};
+
+/**
+ * Images, in the byte order of their names.
+ */
+struct containerd_images_image_list {
+    /**
+     * The images, one behind the other. Never NULL.
+     */
+    struct containerd_images_image *images;
+    /**
+     * Their number.
+     */
+    size_t images_len;
+};
+
+/**
+ * An image of a namespace.
+ */
+struct containerd_images_namespaced_image {
+    /**
+     * Its name.
+     */
+    char *name;
+    /**
+     * What it points to.
+     */
+    struct containerd_images_descriptor target;
+    /**
+     * Labels; NULL if there are none.
+     */
+    json_map_string_string *labels;
+    /**
+     * Annotations of the target; NULL if there are none.
+     */
+    json_map_string_string *annotations;
+    /**
+     * When it was created: seconds since 1970. Not looked at in what is created or updated, as the next three.
+     */
+    int64_t created_seconds;
+    /**
+     * When it was last changed.
+     */
+    int64_t updated_seconds;
+    /**
+     * Nanoseconds within the second of its creation.
+     */
+    uint32_t created_nanos;
+    /**
+     * Nanoseconds within the second of its last change.
+     */
+    uint32_t updated_nanos;
+};
+
+/**
+ * Images of a namespace, in the byte order of their names.
+ */
+struct containerd_images_namespaced_image_list {
+    /**
+     * The images, one behind the other. Never NULL.
+     */
+    struct containerd_images_namespaced_image *images;
+    /**
+     * Their number.
+     */
+    size_t images_len;
+    /**
+     * How many images could not be read and are left out; the log says which and why.
+     */
+    size_t unreadable;
+};
+
+/**
+ * What an import did.
+ */
+struct containerd_images_import_report {
+    /**
+     * Images that are new here.
+     */
+    size_t imported;
+    /**
+     * Images that were here already and point to the same.
+     */
+    size_t present;
+    /**
+     * Images that were left out: they are here and point to something else, or cannot be read, or are such as no create
+     * would take. The log says which and why.
+     */
+    size_t left_out;
+};
 
 /**
  * How a layer came about.
@@ -1044,6 +1223,418 @@ typedef struct storage_layer_create_opts storage_layer_create_opts_t;
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Opens a file of images: one without namespaces, as containerd had in April 2017. It has to be initialised
+ * (containerd_images_init_db) once before images can be put into it.
+ *
+ * The file is locked until it is closed: against all others, or, if it is only read, against those that write. Bolt's own
+ * programs, and containerd, keep to that lock as well.
+ *
+ * @param file borrowed; path of the file; made if it is absent, unless it is only read. Its directory has to be there
+ * @param options borrowed; NULL: the defaults
+ * @return a handle, ended by containerd_images_close; NULL with errno EINVAL (NULL, empty), EILSEQ, ENOENT (there is
+ * no directory, or no file to read), EBUSY (in use, the text says by which process; or, later, by another transaction that
+ * writes), EUCLEAN (no bolt file, or a damaged one), EBADMSG (a file of another schema), or what the system said
+ *
+ * # Safety
+ * `file` must be NULL or a string, `options` NULL or valid.
+ */
+struct containerd_images *containerd_images_open(const char *file,
+                                                 const struct containerd_images_options *options);
+
+/**
+ * Closes a file and rolls back its transactions. Waits for a call that uses one of them. The handles have ended: every
+ * call with them fails.
+ *
+ * @param images NULL is fine
+ * @return 0, or -1 with errno EINVAL (not open)
+ */
+int containerd_images_close(struct containerd_images *images);
+
+/**
+ * Makes the place for images; that it is there already is fine. The calling thread must not have a transaction that
+ * writes: it would wait for itself.
+ *
+ * @return 0, or -1 with errno EINVAL (NULL, not open), EROFS (opened for reading), EBUSY (another transaction writes),
+ * EUCLEAN (the file is damaged), EIO (an earlier commit failed), or what the system said
+ */
+int containerd_images_init_db(struct containerd_images *images);
+
+/**
+ * Begins a transaction: it sees the file as it is now, and its own changes. Any number may read while one writes. One
+ * thread at a time uses it; others wait.
+ *
+ * @param write false: to read
+ * @return a handle, ended by containerd_images_commit, containerd_images_rollback or containerd_images_close; NULL
+ * with errno as containerd_images_init_db
+ */
+struct containerd_images_transaction *containerd_images_begin(struct containerd_images *images,
+                                                              bool write);
+
+/**
+ * Writes the changes of a transaction; they are durable when it returns. The transaction has ended, also after a failure.
+ *
+ * @return 0; -1 with errno EINVAL (NULL, it has ended), EROFS (it was begun to read: rolled back), EIO (nobody knows
+ * whether the disk has the changes: the file takes no more until it is opened again), or what the system said: nothing
+ * has changed
+ */
+int containerd_images_commit(struct containerd_images_transaction *transaction);
+
+/**
+ * Ends a transaction; its changes have never been.
+ *
+ * @return 0, or -1 with errno EINVAL (NULL, it has ended)
+ */
+int containerd_images_rollback(struct containerd_images_transaction *transaction);
+
+/**
+ * Lets a name point to something, whatever it pointed to before. The target is not looked at.
+ *
+ * @param name borrowed; any bytes, at least one
+ * @param name_len bytes of the name; CONTAINERD_IMAGES_TEXT: it ends with a NUL
+ * @param target borrowed
+ * @return 0; -1 with errno EINVAL (NULL, the transaction has ended, "bucket name required": the name is empty,
+ * "incompatible value": something else has the name), EILSEQ (the target is not UTF-8), ENOENT and
+ * CONTAINERD_IMAGES_NOT_FOUND (not initialised), EROFS (the transaction was begun to read), EUCLEAN (the file is
+ * damaged), or what the system said
+ *
+ * # Safety
+ * `name` must be NULL or have as many bytes; `target` NULL or valid, with members that are NULL or strings.
+ */
+int containerd_images_tx_put(struct containerd_images_transaction *transaction,
+                             const char *name,
+                             ptrdiff_t name_len,
+                             const struct containerd_images_descriptor *target);
+
+/**
+ * Gives an image.
+ *
+ * @param name borrowed; as containerd_images_tx_put
+ * @param image out; its members belong to the caller: containerd_images_clear_image
+ * @return 0; -1 with errno EINVAL (NULL, the transaction has ended), ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is
+ * none, or not initialised), EUCLEAN (the file is damaged), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `name` must be NULL or have as many bytes; `image` NULL or writable; what it held is not freed.
+ */
+int containerd_images_tx_get(struct containerd_images_transaction *transaction,
+                             const char *name,
+                             ptrdiff_t name_len,
+                             struct containerd_images_image *image);
+
+/**
+ * Gives all images, in the byte order of their names.
+ *
+ * @param list out; its members belong to the caller: containerd_images_clear_list
+ * @return 0; -1 with errno as containerd_images_tx_get. Not initialised is CONTAINERD_IMAGES_NOT_FOUND, not an empty
+ * list; EUCLEAN also if something is no image
+ *
+ * # Safety
+ * `list` must be NULL or writable; what it held is not freed.
+ */
+int containerd_images_tx_list(struct containerd_images_transaction *transaction,
+                              struct containerd_images_image_list *list);
+
+/**
+ * Takes an image away.
+ *
+ * @param name borrowed; as containerd_images_tx_put
+ * @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none, or not initialised), or as
+ * containerd_images_tx_put
+ *
+ * # Safety
+ * `name` must be NULL or have as many bytes.
+ */
+int containerd_images_tx_delete(struct containerd_images_transaction *transaction,
+                                const char *name,
+                                ptrdiff_t name_len);
+
+/**
+ * containerd_images_tx_put in a transaction of its own. The calling thread must not have one that writes.
+ *
+ * @return 0, or -1 with errno as containerd_images_tx_put and containerd_images_commit, or EBUSY (another transaction
+ * writes)
+ *
+ * # Safety
+ * As containerd_images_tx_put.
+ */
+int containerd_images_put(struct containerd_images *images,
+                          const char *name,
+                          ptrdiff_t name_len,
+                          const struct containerd_images_descriptor *target);
+
+/**
+ * containerd_images_tx_get in a transaction of its own.
+ *
+ * @return 0, or -1 with errno as containerd_images_tx_get
+ *
+ * # Safety
+ * As containerd_images_tx_get.
+ */
+int containerd_images_get(struct containerd_images *images,
+                          const char *name,
+                          ptrdiff_t name_len,
+                          struct containerd_images_image *image);
+
+/**
+ * containerd_images_tx_list in a transaction of its own.
+ *
+ * @return 0, or -1 with errno as containerd_images_tx_list
+ *
+ * # Safety
+ * As containerd_images_tx_list.
+ */
+int containerd_images_list(struct containerd_images *images, struct containerd_images_image_list *list);
+
+/**
+ * containerd_images_tx_delete in a transaction of its own. The calling thread must not have one that writes.
+ *
+ * @return 0, or -1 with errno as containerd_images_tx_delete and containerd_images_commit, or EBUSY (another
+ * transaction writes)
+ *
+ * # Safety
+ * As containerd_images_tx_delete.
+ */
+int containerd_images_delete(struct containerd_images *images, const char *name, ptrdiff_t name_len);
+
+/**
+ * What the last failure of the calling thread was, however much was said around it. Ask right after a call that failed.
+ *
+ * @return CONTAINERD_IMAGES_NOT_FOUND, CONTAINERD_IMAGES_EXISTS or CONTAINERD_IMAGES_OTHER; 0 if no call of this
+ * thread has failed. A file that is not there is CONTAINERD_IMAGES_OTHER, with errno ENOENT
+ */
+int containerd_images_error(void);
+
+/**
+ * Whether the last failure of the calling thread was for a missing image; see containerd_images_error.
+ *
+ * @return true or false
+ */
+bool containerd_images_is_not_found(void);
+
+/**
+ * Whether the last failure of the calling thread was for an image that is there already; see containerd_images_error.
+ *
+ * @return true or false
+ */
+bool containerd_images_is_exists(void);
+
+/**
+ * Frees the members of an image and zeroes it; the struct stays.
+ *
+ * @param image borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `image` must be as this library returns them.
+ */
+void containerd_images_clear_image(struct containerd_images_image *image);
+
+/**
+ * Frees the images of a list and zeroes it; the struct stays.
+ *
+ * @param list borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `list` must be as this library returns them.
+ */
+void containerd_images_clear_list(struct containerd_images_image_list *list);
+
+/**
+ * Opens a file of images in namespaces, with the layout of containerd's meta.db; made and initialised if it is absent,
+ * unless it is only read. It is locked as by containerd_images_open. The file of a containerd that runs is in use, and
+ * is not for writing even when it does not run: import from it.
+ *
+ * @param file borrowed; path of the file; its directory has to be there
+ * @param options borrowed; NULL: the defaults
+ * @return a handle, ended by containerd_images_namespaced_close; NULL with errno as containerd_images_open, or
+ * EOPNOTSUPP (the schema has a version that is not known, or is to be written and is older than 3)
+ *
+ * # Safety
+ * `file` must be NULL or a string, `options` NULL or valid.
+ */
+struct containerd_images_namespaced *containerd_images_namespaced_open(const char *file,
+                                                                       const struct containerd_images_options *options);
+
+/**
+ * Closes a file. A call that uses it in another thread goes on, and keeps it locked until then.
+ *
+ * @param images NULL is fine
+ * @return 0, or -1 with errno EINVAL (not open)
+ */
+int containerd_images_namespaced_close(struct containerd_images_namespaced *images);
+
+/**
+ * Makes an image, and its namespace if that is not there. Its times are now.
+ *
+ * @param name_space borrowed; letters and digits, single '-', '.' and '_' between them, at most 76
+ * @param image borrowed; its times are not looked at. Labels with empty values are not stored
+ * @param stored out; NULL: not asked for. The image as it was stored; its members belong to the caller:
+ * containerd_images_namespaced_clear_image
+ * @return 0; -1 with errno EEXIST and CONTAINERD_IMAGES_EXISTS (there is one), EINVAL (NULL; no name, media type, digest
+ * or positive size; a label of more than 4,096 bytes; not open), EILSEQ, EROFS, EBUSY (another call writes), EUCLEAN
+ * (the file is damaged), EIO (an earlier commit failed), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `name_space` must be NULL or a string, `image` NULL or valid, `stored` NULL or writable; what it held is not freed.
+ */
+int containerd_images_namespaced_create(struct containerd_images_namespaced *images,
+                                        const char *name_space,
+                                        const struct containerd_images_namespaced_image *image,
+                                        struct containerd_images_namespaced_image *stored);
+
+/**
+ * Changes an image; the time of its creation stays.
+ *
+ * @param image borrowed; the image of this name is changed
+ * @param fields borrowed; what is replaced: "target" (with its annotations), "labels", "labels.KEY", "annotations",
+ * "annotations.KEY"; a key that the image does not have is taken away
+ * @param fields_len number of fields; 0: everything is replaced
+ * @param stored out; NULL: not asked for; as containerd_images_namespaced_create
+ * @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none), EINVAL (another field), or as
+ * containerd_images_namespaced_create
+ *
+ * # Safety
+ * As containerd_images_namespaced_create; `fields` must be NULL or have `fields_len` strings.
+ */
+int containerd_images_namespaced_update(struct containerd_images_namespaced *images,
+                                        const char *name_space,
+                                        const struct containerd_images_namespaced_image *image,
+                                        const char *const *fields,
+                                        size_t fields_len,
+                                        struct containerd_images_namespaced_image *stored);
+
+/**
+ * Takes an image away.
+ *
+ * @param digest borrowed; NULL: whatever it points to; else only if it points to this digest
+ * @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none, or it points to something else), or as
+ * containerd_images_namespaced_create
+ *
+ * # Safety
+ * `name_space`, `name` and `digest` must be NULL or strings.
+ */
+int containerd_images_namespaced_delete(struct containerd_images_namespaced *images,
+                                        const char *name_space,
+                                        const char *name,
+                                        const char *digest);
+
+/**
+ * Gives an image.
+ *
+ * @param image out; its members belong to the caller: containerd_images_namespaced_clear_image
+ * @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none), EINVAL (NULL, not open, no name of a
+ * namespace), EILSEQ, EUCLEAN (the image or the file is damaged), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `name_space` and `name` must be NULL or strings, `image` NULL or writable; what it held is not freed.
+ */
+int containerd_images_namespaced_get(struct containerd_images_namespaced *images,
+                                     const char *name_space,
+                                     const char *name,
+                                     struct containerd_images_namespaced_image *image);
+
+/**
+ * Gives the images of a namespace; none if there is no such namespace.
+ *
+ * @param filters borrowed; the images that one of them chooses: conditions such as `name==N`, `name^=PREFIX`,
+ * `digest==D`, `labels.KEY`, `labels."KEY"!="VALUE"`, all of which hold, with commas. See docs/containerd-images.md
+ * @param filters_len number of filters; 0: all images
+ * @param list out; its members belong to the caller: containerd_images_namespaced_clear_list
+ * @return 0; -1 with errno EINVAL (NULL, not open, a filter that is none), EILSEQ, EUCLEAN (the file is damaged), ENOMEM,
+ * or what the system said
+ *
+ * # Safety
+ * `name_space` must be NULL or a string, `filters` NULL or have `filters_len` strings, `list` NULL or writable; what it
+ * held is not freed.
+ */
+int containerd_images_namespaced_list(struct containerd_images_namespaced *images,
+                                      const char *name_space,
+                                      const char *const *filters,
+                                      size_t filters_len,
+                                      struct containerd_images_namespaced_image_list *list);
+
+/**
+ * Gives the namespaces, in the byte order of their names.
+ *
+ * @param names out; an array and its texts that belong to the caller; NULL if there are none
+ * @param names_len out; their number
+ * @return 0, or -1 with errno EINVAL (NULL, not open), EUCLEAN (the file is damaged), ENOMEM, or what the system said
+ *
+ * # Safety
+ * `names` and `names_len` must be NULL or writable; what they held is not freed.
+ */
+int containerd_images_namespaced_namespaces(struct containerd_images_namespaced *images,
+                                            char ***names,
+                                            size_t *names_len);
+
+/**
+ * Makes a namespace.
+ *
+ * @param labels borrowed; NULL: none
+ * @return 0; -1 with errno EEXIST (there is one), or as containerd_images_namespaced_create
+ *
+ * # Safety
+ * `name_space` must be NULL or a string, `labels` NULL or valid.
+ */
+int containerd_images_namespaced_create_namespace(struct containerd_images_namespaced *images,
+                                                  const char *name_space,
+                                                  const json_map_string_string *labels);
+
+/**
+ * Takes a namespace away that has no images, nor anything else.
+ *
+ * @return 0; -1 with errno ENOENT (there is none), EBUSY (it is not empty, or another call writes), or as
+ * containerd_images_namespaced_create
+ *
+ * # Safety
+ * `name_space` must be NULL or a string.
+ */
+int containerd_images_namespaced_delete_namespace(struct containerd_images_namespaced *images,
+                                                  const char *name_space);
+
+/**
+ * Takes over images from another file of this layout, such as the meta.db of a containerd that does not run, with their
+ * labels and times. That file is only read. All of them or, after a failure, none. An image that is here already stays as
+ * it is.
+ *
+ * @param from borrowed; path of the other file
+ * @param name_space borrowed; NULL: all namespaces
+ * @param timeout_ms how long to wait for a process that has the other file, in milliseconds; 0: not at all; negative:
+ * for ever
+ * @param report out; NULL: not asked for
+ * @return 0; -1 with errno ENOENT (there is no such file), EBUSY (containerd runs: the text says as which process),
+ * EBADMSG, EUCLEAN, EOPNOTSUPP (the other file is of another schema or version, or damaged), or as
+ * containerd_images_namespaced_create
+ *
+ * # Safety
+ * `from` and `name_space` must be NULL or strings, `report` NULL or writable.
+ */
+int containerd_images_namespaced_import(struct containerd_images_namespaced *images,
+                                        const char *from,
+                                        const char *name_space,
+                                        int64_t timeout_ms,
+                                        struct containerd_images_import_report *report);
+
+/**
+ * Frees the members of an image and zeroes it; the struct stays.
+ *
+ * @param image borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `image` must be as this library returns them.
+ */
+void containerd_images_namespaced_clear_image(struct containerd_images_namespaced_image *image);
+
+/**
+ * Frees the images of a list and zeroes it; the struct stays.
+ *
+ * @param list borrowed; may be NULL
+ *
+ * # Safety
+ * The members of `list` must be as this library returns them.
+ */
+void containerd_images_namespaced_clear_list(struct containerd_images_namespaced_image_list *list);
 
 /**
  * Gives all images in the order of their ids. One whose config is no longer what it was is left out, and logged. Configs are

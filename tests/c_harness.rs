@@ -146,6 +146,16 @@ fn the_docker_image_store_works() {
 }
 
 #[test]
+fn names_of_images_are_kept_as_containerd_kept_them() {
+    Program::new(&["containerd_images.c"]).check(&["/images"]);
+}
+
+#[test]
+fn images_in_namespaces_are_kept_as_containerd_keeps_them() {
+    Program::new(&["containerd_namespaced.c"]).check(&["/namespaced.db", "/plain.db", "/other.db"]);
+}
+
+#[test]
 fn threads_do_not_disturb_each_other() {
     Program::new(&["threads.c"]).check(&["/root", "/run"]);
 }
@@ -281,6 +291,30 @@ fn the_static_library_links() {
     compiler.arg(built().join("libisula_storage.a")).args(["-lgcc_s", "-lpthread", "-ldl", "-lm"]);
     run(compiler.arg("-o").arg(&program));
     run(&mut Command::new(program));
+}
+
+/// The program in the document, with what it says that it prints.
+#[test]
+fn the_example_of_containerd_images_prints_what_the_document_says() {
+    let text = fs::read_to_string(source("docs/containerd-images.md")).unwrap();
+    let block = |start: &str| {
+        let (_, rest) = text.split_once(start).unwrap();
+        rest.split_once("\n```").unwrap().0.to_owned() + "\n"
+    };
+    let dir = Scratch::new();
+    let (code, program) = (dir.path().join("example.c"), dir.path().join("example"));
+    fs::write(&code, block("```c\n")).unwrap();
+    let mut compiler = Command::new("gcc");
+    compiler.arg("-std=c11").args(WARNINGS).arg("-I").arg(source("include"));
+    compiler.arg(&code).arg("-o").arg(&program);
+    compiler.arg("-L").arg(library()).arg(format!("-Wl,-rpath,{}", library().display()));
+    run(compiler.arg("-lisula_storage"));
+    for _ in 0..2 {
+        let mut command = Command::new(c_support::VALGRIND[0]);
+        command.args(&c_support::VALGRIND[1..]).arg(&program);
+        let printed = run(command.args(["plain.db", "namespaces.db"]).current_dir(dir.path()));
+        assert_eq!(printed, block("```text\n"));
+    }
 }
 
 /// The two programs that show how to use the library, on a small image.

@@ -32,7 +32,7 @@ impl<T> Failure for *const T {
 /// The last error of a thread. A question answered with "no" is put into words only when somebody asks for them.
 enum Last {
     Nothing,
-    Said(CString),
+    Said(CString, Error),
     Unsaid(&'static str, Error),
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn guard<T: Failure>(name: &'static str, body: impl FnOnce() -> Resul
             } else {
                 let text = words(name, &error);
                 tell(&error, &text);
-                remember(Last::Said(c_text(&text)));
+                remember(Last::Said(c_text(&text), error));
             }
             set_errno(code);
             T::FAILED
@@ -133,6 +133,15 @@ fn tell(error: &Error, text: &str) {
     host::show_error((error.kind() != ErrorKind::NotFound).then_some(text), error.shown());
 }
 
+/// What the last failure of this thread was, by what is behind it; `None` if there was none.
+pub(crate) fn last_failure<R>(look: impl FnOnce(&Error) -> R) -> Option<R> {
+    let look = |last: &RefCell<Last>| match &*last.borrow() {
+        Last::Said(_, error) | Last::Unsaid(_, error) => Some(look(error)),
+        Last::Nothing => None,
+    };
+    LAST_ERROR.try_with(look).ok().flatten()
+}
+
 /// errno of this thread.
 pub(crate) fn errno() -> c_int {
     // SAFETY: glibc's promise: the address is that of this thread's errno and lives as long as the thread.
@@ -154,11 +163,13 @@ pub extern "C" fn isula_storage_last_error() -> *const c_char {
     LAST_ERROR
         .try_with(|last| {
             let mut last = last.borrow_mut();
-            if let Last::Unsaid(name, error) = &*last {
-                *last = Last::Said(c_text(&words(name, error)));
-            }
+            *last = match std::mem::replace(&mut *last, Last::Nothing) {
+                Last::Unsaid(name, error) => Last::Said(c_text(&words(name, &error)), error),
+                said => said,
+            };
             match &*last {
-                Last::Said(text) => text.as_ptr(),
+                // The text does not move with what owns it.
+                Last::Said(text, _) => text.as_ptr(),
                 Last::Nothing | Last::Unsaid(..) => ptr::null(),
             }
         })

@@ -10,7 +10,8 @@
 //! | what the process offers, and where the log goes | [`host`], [`logger`], [`isulad_log`] |
 //! | the one process-wide store of each kind | [`global`] |
 //! | one family of functions each | [`layer_store`], [`graphdriver`], [`image_store`], [`image_object`],
-//! | | [`docker_image_store`], [`docker_image_lists`], [`rootfs_store`], [`storage`], [`storage_image`], [`storage_layer`], [`storage_rootfs`] |
+//! | | [`rootfs_store`], [`storage`], [`storage_image`], [`storage_layer`], [`storage_rootfs`],
+//! | | [`docker_image_store`], [`docker_image_lists`], [`containerd_images`], [`containerd_images_namespaced`] |
 //!
 //! Rules of every function: each pointer is checked (NULL: EINVAL and the parameter's name; text that is not UTF-8:
 //! EILSEQ); outputs are written on success only and whole; errno is set on failure only and kept on success; what is
@@ -18,6 +19,8 @@
 
 pub(crate) mod arg;
 pub(crate) mod cmem;
+pub mod containerd_images;
+pub mod containerd_images_namespaced;
 pub mod docker_image_lists;
 pub mod docker_image_store;
 pub(crate) mod docker_layers;

@@ -2,6 +2,7 @@
 //! `repr(C)` mirrors of every struct that crosses the boundary, one noun a file. Their layouts are checked against
 //! `src/ffi/layout.def`, see [`crate::ffi::layout`].
 
+pub mod containerd;
 pub mod docker;
 pub mod driver;
 pub mod image;
@@ -11,6 +12,10 @@ pub mod rootfs;
 pub mod stream;
 pub mod time;
 
+pub use containerd::{
+    CContainerdDescriptor, CContainerdImage, CContainerdImageList, CContainerdImagesOptions,
+    CContainerdImportReport, CContainerdNamespacedImage, CContainerdNamespacedList,
+};
 pub use docker::*;
 pub use driver::{CDriverCreateOpts, CDriverMountOpts};
 pub use image::{CImageStore, CStorageImgCreateOptions, image_storage_images, image_store_t, timestamp};
