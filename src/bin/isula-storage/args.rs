@@ -186,6 +186,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DockerCommand,
     },
+    /// Look into files of containerd's image metadata.
+    Containerd {
+        #[command(subcommand)]
+        command: ContainerdCommand,
+    },
     /// Print the completion script of a shell.
     #[command(hide = true)]
     Completion {
@@ -258,5 +263,23 @@ pub(crate) enum DockerCommand {
         /// Print ids in full.
         #[arg(long)]
         no_trunc: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainerdCommand {
+    /// List the images of a file: the meta.db of a containerd that does not run, or a file of the library.
+    #[command(visible_alias = "ls")]
+    Images {
+        /// The file; it is only read.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Only this namespace.
+        #[arg(short, long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Only images with name==N, name^=PREFIX, digest==D, labels.KEY==VALUE, and other conditions; several with
+        /// commas. May be repeated: then those that one of them chooses.
+        #[arg(short, long = "filter", value_name = "FILTER")]
+        filters: Vec<String>,
     },
 }

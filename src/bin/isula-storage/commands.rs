@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Args, Command, QuarantineCommand};
 use crate::care;
+use crate::containerd;
 use crate::failure::Failure;
 use crate::meter::{self, Meter};
 use crate::{archive, docker, print, self_help};
@@ -29,6 +30,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let ownership = match &args.command {
         Command::Completion { shell } => return Ok(self_help::completion(*shell)?),
         Command::Man { dir } => return Ok(self_help::manual(dir)?),
+        Command::Containerd { command } => return containerd::run(&args, command),
         Command::Docker { command } => return docker::run(&args, command),
         Command::Images { .. }
         | Command::Layers { .. }
@@ -120,7 +122,10 @@ fn dispatch(storage: &Storage, args: &Args) -> Outcome {
             care::repair(storage, args, care::Repair { dry_run: *dry_run, orphans: *remove_orphans })
         }
         Command::Quarantine { command } => care::quarantine(storage, args, command),
-        Command::Completion { .. } | Command::Man { .. } | Command::Docker { .. } => Ok(()),
+        Command::Completion { .. }
+        | Command::Man { .. }
+        | Command::Docker { .. }
+        | Command::Containerd { .. } => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ mod archive;
 mod args;
 mod care;
 mod commands;
+mod containerd;
 mod docker;
 mod failure;
 mod meter;
