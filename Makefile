@@ -30,7 +30,7 @@ CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-confi
 	golang-github-coreos-bbolt-dev:/usr/share/gocode/src/go.etcd.io/bbolt/db.go
 BENCH_PACKAGES := gcc:gcc python3:python3 e2fsprogs:mkfs.ext4 mount:mount util-linux:unshare tar:tar gzip:gzip xz-utils:xz libarchive-tools:bsdtar
 
-.PHONY: help all static demo check hostile-valgrind tsan bench bench-engine bench-scale install place uninstall header fmt clean cargo demo-packages check-packages bench-packages
+.PHONY: help all static demo check hostile-valgrind tsan bench bench-engine bench-scale bench-containerd install place uninstall header fmt clean cargo demo-packages check-packages bench-packages
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -93,7 +93,7 @@ tsan: check-packages cargo ## many users of a daemon under ThreadSanitizer (buil
 	if [ "$$(id -u)" = 0 ]; then export CI=true; fi
 	cargo test --locked --test daemon_races
 
-bench: bench-packages bench-engine bench-scale ## the tables of docs/benchmarks.md (as root; minutes); QUICK=1 IMAGE= ROUNDS= PEER_ROUNDS=
+bench: bench-packages bench-engine bench-scale bench-containerd ## the tables of docs/benchmarks.md (as root; minutes); QUICK=1 IMAGE= ROUNDS= PEER_ROUNDS=
 
 bench-engine: bench-packages cargo ## imports of an image beside tar, gunzip and other storages; settings: benches/engine.rs
 	$(if $(QUICK),export PERCENT=$${PERCENT:-10} ROUNDS=$${ROUNDS:-1} PEER_ROUNDS=$${PEER_ROUNDS:-0})
@@ -103,6 +103,9 @@ bench-scale: cargo ## what many images and layers cost; settings: benches/scale.
 	$(if $(QUICK),export SIZES=$${SIZES:-1000/5000} ROUNDS=$${ROUNDS:-1} FILES=$${FILES:-1000})
 	cargo bench --locked --bench scale
 	cargo bench --locked --bench docker_images
+
+bench-containerd: cargo ## files of ten thousand images of containerd; settings: benches/containerd_images.rs
+	cargo bench --locked --bench containerd_images
 
 header: cargo ## write include/ anew
 	UPDATE_HEADERS=1 cargo test --locked --test abi_header
