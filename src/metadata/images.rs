@@ -144,14 +144,13 @@ impl ImageTransaction {
             let root = self.transaction.root();
             let Some(images) = images(&root)? else { return Ok(None) };
             let mut found = Vec::new();
-            for item in images.items() {
-                let item = item?;
-                let name = item.key.to_vec();
-                let Some(image) = images.bucket(&name)? else {
+            for image in images.buckets() {
+                let (name, image) = image?;
+                let what = || format!("image {}", shown(&name));
+                let Some(image) = image.during(what)? else {
                     return Err(Error::corrupt(format!("{}: it is a value, not an image", shown(&name))));
                 };
-                let target = read_target(&image).during(|| format!("image {}", shown(&name)))?;
-                found.push(Image { name, target });
+                found.push(Image { name: name.to_vec(), target: read_target(&image).during(what)? });
             }
             Ok(Some(found))
         };

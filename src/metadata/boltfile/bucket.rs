@@ -173,6 +173,9 @@ impl<'t> Bucket<'t> {
     }
 
     fn find(&self, key: &[u8]) -> Result<Option<LeafItem>> {
+        if let View::Stored(Stored { inline: Some(page), .. }) = &self.view {
+            return Ok(page.find(key));
+        }
         let mut cursor = self.cursor();
         Ok(cursor.seek_item(key)?.filter(|item| *item.key == *key))
     }
@@ -184,12 +187,26 @@ impl<'t> Bucket<'t> {
 
     /// A bucket within this one; `None` when there is none or when the key has a value.
     pub fn bucket(&self, name: &[u8]) -> Result<Option<Bucket<'t>>> {
-        if let View::Open(state) = &self.view
-            && let Some(state) = state.open.get(name)
-        {
-            return Ok(Some(Bucket { pages: self.pages, view: View::Open(state) }));
+        if let Some(open) = self.open_bucket(name) {
+            return Ok(Some(open));
         }
-        let Some(item) = self.find(name)?.filter(LeafItem::is_bucket) else { return Ok(None) };
+        match self.find(name)? {
+            Some(item) => self.stored_bucket(&item),
+            None => Ok(None),
+        }
+    }
+
+    /// One that was opened for changes.
+    fn open_bucket(&self, name: &[u8]) -> Option<Bucket<'t>> {
+        let View::Open(state) = &self.view else { return None };
+        let state = state.open.get(name)?;
+        Some(Bucket { pages: self.pages, view: View::Open(state) })
+    }
+
+    fn stored_bucket(&self, item: &LeafItem) -> Result<Option<Bucket<'t>>> {
+        if !item.is_bucket() {
+            return Ok(None);
+        }
         let stored = Stored::parse(&item.value).during(|| format!("bucket {:?}", item.key))?;
         Ok(Some(Bucket { pages: self.pages, view: View::Stored(stored) }))
     }
@@ -205,6 +222,26 @@ impl<'t> Bucket<'t> {
     /// A cursor that is nowhere yet.
     pub fn cursor(&self) -> Cursor<'t> {
         Cursor::new(self.clone())
+    }
+
+    /// All keys in their byte order, with the bucket of each; `None`: it has a value. A bucket that cannot be read is the
+    /// inner error; ends after the first outer one.
+    pub fn buckets(&self) -> impl Iterator<Item = Result<(Slice, Result<Option<Bucket<'t>>>)>> + 't {
+        let bucket = self.clone();
+        let mut cursor = Some(self.cursor());
+        std::iter::from_fn(move || {
+            let next = cursor.as_mut()?.next_item().transpose();
+            if !matches!(next, Some(Ok(_))) {
+                cursor = None;
+            }
+            Some(next?.map(|item| {
+                let inner = match bucket.open_bucket(&item.key) {
+                    Some(open) => Ok(Some(open)),
+                    None => bucket.stored_bucket(&item),
+                };
+                (item.key, inner)
+            }))
+        })
     }
 
     /// All items in the byte order of their keys; ends after the first error.

@@ -140,13 +140,16 @@ impl<'t> Cursor<'t> {
     /// The next item; the first one if the cursor is nowhere. After the last one it stays there.
     #[expect(clippy::should_implement_trait, reason = "the name of the original; an iterator cannot go back")]
     pub fn next(&mut self) -> Result<Option<Item>> {
+        Ok(self.next_item()?.map(Item::from))
+    }
+
+    pub(super) fn next_item(&mut self) -> Result<Option<LeafItem>> {
         if self.way.is_empty() {
-            return self.first();
-        }
-        if !self.step(End::First)? {
+            self.enter_root(|place| end_of(place, End::First))?;
+        } else if !self.step(End::First)? {
             return Ok(None);
         }
-        self.settle(End::First)
+        self.settle_item(End::First)
     }
 
     /// The item before; the last one if the cursor is nowhere. Before the first one it stays there.

@@ -124,7 +124,7 @@ impl Default for Options {
             timeout: None,
             page_size: 4096,
             freelist: Freelist::default(),
-            cache: 8 << 20,
+            cache: 32 << 20,
             durability: Durability::default(),
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Branch and leaf pages: what lies in them, checked once when they are read, and how they are written.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::bytes::{Slice, to_u64, to_usize, u16_at, u32_at, u64_at};
@@ -134,6 +135,20 @@ impl Page {
         Ok(page)
     }
 
+    /// The same in less memory, if most of it is empty: an image with labels has a page of its own and fills a tenth.
+    pub(super) fn compact(self) -> Page {
+        let ends = (0..self.count).map(|index| {
+            let range = if self.leaf { self.value_range(index) } else { self.key_range(index) };
+            range.map_or(0, |range| range.end)
+        });
+        let elements = HEADER.saturating_add(self.count.saturating_mul(ELEMENT));
+        let used = ends.max().unwrap_or(0).max(elements);
+        match self.bytes.get(..used) {
+            Some(content) if used < self.bytes.len() / 2 => Page { bytes: Slice::copy(content), ..self },
+            Some(_) | None => self,
+        }
+    }
+
     pub(super) fn is_leaf(&self) -> bool {
         self.leaf
     }
@@ -176,6 +191,20 @@ impl Page {
 
     pub(super) fn key_slice(&self, index: usize) -> Slice {
         self.key_range(index).and_then(|range| self.bytes.part(range.start, range.len())).unwrap_or_default()
+    }
+
+    /// The element of a leaf with this key.
+    pub(super) fn find(&self, key: &[u8]) -> Option<LeafItem> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(middle).cmp(key) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return self.item(middle),
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     /// The page that a branch's element leads to; `None` for a leaf.

@@ -189,7 +189,7 @@ impl Pages {
             return Ok(page);
         }
         let page = self.read(id).and_then(|(_, bytes)| Page::parse(Slice::from(bytes)));
-        let page = Arc::new(page.during(|| format!("page {id}"))?);
+        let page = Arc::new(page.during(|| format!("page {id}"))?.compact());
         self.pager.cache.lock().keep(id, &page);
         Ok(page)
     }

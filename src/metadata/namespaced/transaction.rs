@@ -118,9 +118,9 @@ impl NamespacedTransaction {
             let mut listing = Listing::default();
             let Some(images) = images(&self.transaction, namespace.as_bytes())? else { return Ok(listing) };
             let mut budget = self.budget();
-            for item in images.items() {
-                let name = item?.key;
-                let image = match images.bucket(&name) {
+            for image in images.buckets() {
+                let (name, image) = image?;
+                let image = match image {
                     Ok(Some(bucket)) => record::read(&name, &bucket, &mut budget),
                     Ok(None) => Err(Error::corrupt("it is a value, not an image")),
                     Err(error) => Err(error),
