@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! CRC-64/ISO as tar-split uses it: initial and final complement, eight bytes big-endian.
 //!
-//! The polynomial has so few terms (x^64 = x^4 + x^3 + x + 1) that shifts replace tables: eight words at a time go eight
+//! Processors that multiply without carries fold 64 bytes in eight such multiplications. For the others: the polynomial has so few terms (x^64 = x^4 + x^3 + x + 1) that shifts replace tables: eight words at a time go eight
 //! words further by x^512 = x^32 + x^24 + x^8 + 1, its eighth power, in vector registers without a line of unsafe code.
-//! Several times faster than a table of 16 kB.
+//! Several times faster than a table of 16 kB, and several times slower than the multiplications.
 //!
 //! A hole of a sparse file goes into the sum without being read: n zero bytes multiply the register by x^(8n).
+
+use crate::sys::clmul;
 
 /// The polynomial with its bits reflected, bit 63 being x^0.
 const POLYNOMIAL: u64 = 0xD800_0000_0000_0000;
 /// Words that are summed side by side.
 const LANES: usize = 8;
 const WORD: usize = size_of::<u64>();
+
+/// For [`clmul::fold`].
+const FOLD_BY: [u64; 2] = [power_of_x(575), power_of_x(511)];
 
 /// A sum in progress.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,25 @@ fn by_lanes(value: u64) -> u64 {
     kept ^ carry((value << 56) ^ (value << 40) ^ (value << 32))
 }
 
+/// What [`clmul::fold`] does, on any processor.
+fn fold_by_shifts(lanes: &mut [u64; LANES], blocks: &[clmul::Block]) {
+    for block in blocks {
+        for (lane, word) in lanes.iter_mut().zip(block) {
+            *lane = by_lanes(*lane) ^ u64::from_le_bytes(*word);
+        }
+    }
+}
+
+const fn power_of_x(power: u32) -> u64 {
+    let mut value = 1 << 63;
+    let mut rest = power;
+    while rest > 0 {
+        value = if value & 1 == 1 { (value >> 1) ^ POLYNOMIAL } else { value >> 1 };
+        rest -= 1;
+    }
+    value
+}
+
 impl Crc64 {
     pub(super) fn new() -> Self {
         Crc64 { register: !0 }
@@ -50,10 +74,8 @@ impl Crc64 {
         if let Some((first, blocks)) = blocks.split_first() {
             let mut lanes = first.map(u64::from_le_bytes);
             lanes[0] ^= register;
-            for block in blocks {
-                for (lane, word) in lanes.iter_mut().zip(block) {
-                    *lane = by_lanes(*lane) ^ u64::from_le_bytes(*word);
-                }
+            if blocks.is_empty() || !clmul::fold(&mut lanes, blocks, FOLD_BY) {
+                fold_by_shifts(&mut lanes, blocks);
             }
             register = lanes.into_iter().fold(0, |register, lane| by_word(register ^ lane));
         }
@@ -170,6 +192,31 @@ mod tests {
                     "0..{start}..{end}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn both_ways_of_folding_are_congruent() {
+        let blocks: Vec<clmul::Block> = (0..40u8)
+            .map(|at| {
+                std::array::from_fn(|word| {
+                    [at.wrapping_mul(37) ^ 0x5a; 8].map(|b| b ^ u8::try_from(word).unwrap())
+                })
+            })
+            .collect();
+        for count in 0..blocks.len() {
+            let start = std::array::from_fn(|lane| {
+                0x0123_4567_89ab_cdef_u64.rotate_left(u32::try_from(lane).unwrap() * 7)
+            });
+            let (mut shifted, mut multiplied) = (start, start);
+            fold_by_shifts(&mut shifted, &blocks[..count]);
+            if !clmul::fold(&mut multiplied, &blocks[..count], FOLD_BY) {
+                eprintln!("this processor has no such multiplication");
+                return;
+            }
+            let rest =
+                |lanes: [u64; LANES]| lanes.into_iter().fold(0, |register, lane| by_word(register ^ lane));
+            assert_eq!(rest(shifted), rest(multiplied), "{count}");
         }
     }
 

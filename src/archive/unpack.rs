@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dev, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::archive::attributes::{self, Given};
@@ -65,6 +65,8 @@ pub(super) struct Unpacker<'o> {
     modes: Modes,
     /// With [`Whiteouts::Remove`]: what this archive made.
     made: Option<Inodes>,
+    /// Where a hard link leads: kept for its memory.
+    target: Vec<u8>,
     /// Without privileges: directories that get a mode without owner permissions in the end.
     closed: BTreeMap<Box<[u8]>, Mode>,
 }
@@ -84,6 +86,7 @@ impl<'o> Unpacker<'o> {
             options,
             modes,
             made: (options.whiteouts == Whiteouts::Remove).then(Inodes::new),
+            target: Vec::new(),
             closed: BTreeMap::new(),
         })
     }
@@ -94,7 +97,7 @@ impl<'o> Unpacker<'o> {
             return Err(invalid("it would replace the root of the layer"));
         }
         let root = self.tree.dir(b"")?;
-        self.furnish_directory(&root, entry)
+        self.furnish_directory(&root, entry, Given::default())
     }
 
     /// Makes a new file to be written to. [`Unpacker::finish_file`] completes it.
@@ -167,11 +170,15 @@ impl<'o> Unpacker<'o> {
         entry: &Entry,
         out: &mut dyn Replaced,
     ) -> Result<()> {
-        let mode = Mode::from_raw_mode(OWNER_ALL);
+        let mode = if self.modes == Modes::Exact && self.options.owners {
+            attributes::mode(entry)
+        } else {
+            Mode::from_raw_mode(OWNER_ALL)
+        };
         let node = match rustix::fs::mkdirat(dir, name, mode) {
             Ok(()) => self.open_made(dir, name)?,
             Err(Errno::EXIST) => match self.tree.child(dir, name)? {
-                Some(node) => node,
+                Some(node) => return self.furnish_directory(&node, entry, Given::default()),
                 None => {
                     self.replace(dir, name, out)?;
                     rustix::fs::mkdirat(dir, name, mode).during(|| "make directory")?;
@@ -185,7 +192,13 @@ impl<'o> Unpacker<'o> {
             },
             Err(errno) => return Err(errno).during(|| "make directory"),
         };
-        self.furnish_directory(&node, entry)
+        // One look instead of two changes: what the kernel made of owner and mode is mostly right.
+        let stat = rustix::fs::fstat(&node).during(|| "stat")?;
+        let given = Given {
+            owner: self.options.owners.then(|| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))),
+            mode: Some(Mode::from_raw_mode(stat.st_mode & 0o7777)),
+        };
+        self.furnish_directory(&node, entry, given)
     }
 
     fn open_made(&mut self, dir: &Rc<Node>, name: &[u8]) -> Result<Rc<Node>> {
@@ -197,8 +210,8 @@ impl<'o> Unpacker<'o> {
         self.tree.keep(dir, name, fd)
     }
 
-    fn furnish_directory(&mut self, node: &Rc<Node>, entry: &Entry) -> Result<()> {
-        attributes::set(node.as_fd(), entry, self.options, Given::default())?;
+    fn furnish_directory(&mut self, node: &Rc<Node>, entry: &Entry, given: Given) -> Result<()> {
+        attributes::set(node.as_fd(), entry, self.options, given)?;
         node.forget_owner_of_new();
         let mode = attributes::mode(entry);
         let open = Mode::from_raw_mode(OWNER_ALL);
@@ -222,10 +235,23 @@ impl<'o> Unpacker<'o> {
         entry: &Entry,
         out: &mut dyn Replaced,
     ) -> Result<()> {
+        let mut target = std::mem::take(&mut self.target);
+        let made = self.link(dir, name, entry, &mut target, out);
+        self.target = target;
+        made
+    }
+
+    fn link(
+        &mut self,
+        dir: &Rc<Node>,
+        name: &[u8],
+        entry: &Entry,
+        target: &mut Vec<u8>,
+        out: &mut dyn Replaced,
+    ) -> Result<()> {
         let what = || format!("hard link to {}", show(&entry.link));
-        let mut target = Vec::new();
-        clean(&entry.link, &mut target).map_err(|problem| invalid(format!("{}: {problem}", what())))?;
-        let (target_parent, target_name) = split(&target);
+        clean(&entry.link, target).map_err(|problem| invalid(format!("{}: {problem}", what())))?;
+        let (target_parent, target_name) = split(target);
         if target_name.is_empty() {
             return Err(invalid(format!("{}: a directory", what())));
         }

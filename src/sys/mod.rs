@@ -4,6 +4,7 @@
 //! Directories are held as descriptors ([`fs::Dir`]); names below them are resolved from the descriptor and never
 //! follow a symbolic link, so nothing that lies in a store can lead out of it.
 
+pub(crate) mod clmul;
 pub mod dm;
 pub mod ext4;
 pub mod flock;
