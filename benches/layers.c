@@ -138,6 +138,8 @@ static void *import(void *number)
     snprintf(id, sizeof(id), "%064zx", 0xb0000000 + which);
     make(id, NULL, best);
     atomic_fetch_sub(&running, 1);
+    /* Else the disk would have to be larger by each of them. */
+    must(remove_chain == NULL || remove_chain(id) == 0, "removing a layer");
     return NULL;
 }
 
