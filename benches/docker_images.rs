@@ -53,12 +53,12 @@ fn config(number: usize) -> Vec<u8> {
     let history: Vec<String> = (0..12)
         .map(|step| {
             format!(
-                r#"{{"created":"2026-11-21T07:56:35.617811787Z","created_by":"/bin/sh -c #(nop) step {step} of image {number}","empty_layer":true}}"#
+                r#"{{"created":"2026-11-21T07:56:35.617811787Z","created_by":"/bin/sh -c #(nop) step {step} of image {number}: {step:0200}","empty_layer":true}}"#
             )
         })
         .collect();
     let mut text = format!(
-        r#"{{"created":"2026-11-21T07:56:35.56416691Z","architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin:/usr/bin"],"Cmd":["/bin/sh"],"Labels":{{"a":"b"}}}},"rootfs":{{"type":"layers","diff_ids":[]}},"history":[{}],"comment":""#,
+        r#"{{"created":"2026-11-21T07:56:35.56416691Z","architecture":"amd64","os":"linux","config":{{"Env":["PATH=/bin:/usr/bin"],"Cmd":["/bin/sh"],"Labels":{{"a":"b"}}}},"rootfs":{{"type":"layers","diff_ids":[]}},"history":[{}],"padding":""#,
         history.join(",")
     );
     while text.len() < 4094 {
