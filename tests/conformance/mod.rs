@@ -45,6 +45,13 @@ impl Bench {
         self.name == "devicemapper"
     }
 
+    /// What lies in the home, but for the file that tells of the last transaction with a pool.
+    fn tree(&self) -> std::collections::BTreeMap<String, String> {
+        let mut tree = tree(&self.home());
+        tree.remove("metadata/transaction-metadata");
+        tree
+    }
+
     /// Where a layer's own content is, mounted if it has to be.
     fn content(&self, driver: &dyn GraphDriver, layer: &LayerId) -> PathBuf {
         match self.has_devices() {
@@ -563,7 +570,7 @@ pub fn a_layer_that_no_archive_can_hold_is_an_error(bench: &Bench) {
 
 pub fn a_broken_archive_fails_and_the_layer_can_be_removed(bench: &Bench) {
     let driver = bench.open();
-    let before = tree(&bench.home());
+    let before = bench.tree();
     let layer = id("layer");
     let tar = base();
     let broken: [(&str, &[u8]); 2] = [("truncated", &tar[..tar.len() / 2]), ("no archive", &[b'x'; 2048])];
@@ -572,7 +579,7 @@ pub fn a_broken_archive_fails_and_the_layer_can_be_removed(bench: &Bench) {
         let error = driver.apply(&layer, &mut &bytes[..], &mut Vec::new(), &Limits::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{what}: {}", error.report());
         driver.remove(&layer).unwrap().remove();
-        assert_eq!(tree(&bench.home()), before, "{what}");
+        assert_eq!(bench.tree(), before, "{what}");
     }
     create(&*driver, &layer, None, LayerKind::ReadOnly).unwrap();
     let limits = Limits { entries: 3, ..Limits::default() };

@@ -30,14 +30,18 @@ fn a_layer_mounted_elsewhere_is_gone_at_once_and_its_device_later() {
     create(&*driver, "layer", None).unwrap();
     let rootfs = mount(&*driver, "layer");
     layers::write(rootfs.join("file"), "content");
-    // A mount namespace of its own keeps what is mounted when it is made.
+    // A mount namespace of its own keeps what is mounted when it is made; the current directory keeps it also when the
+    // mount point is removed, with which the kernel takes away what is mounted on it anywhere.
     let mut holder = Command::new("unshare")
-        .args(["-m", "sh", "-c", "echo ready; exec sleep 1000"])
+        .args(["-m", "sh", "-c", "cd \"$0\" && echo ready; exec sleep 1000"])
+        .arg(&rootfs)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut ready = [0; 5];
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let elsewhere = layers::read(format!("/proc/{}/mounts", holder.id()));
+    assert!(elsewhere.contains("mnt/layer ext4"), "{elsewhere}");
 
     remove(&*driver, "layer");
     assert!(!driver.exists(&layers::id("layer")).unwrap() && !place.home().join("mnt/layer").exists());

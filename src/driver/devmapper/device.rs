@@ -116,9 +116,9 @@ impl Store {
         let name = self.prefix.device(&record.hash);
         let doing = || format!("remove device {name}");
         match self.own_table(&name, record) {
-            Err(error) if dm::is_absent(&error) => return Ok(Gone::Now),
-            other => other.during(doing)?,
-        };
+            Err(error) if dm::is_absent(&error) => {}
+            other => drop(other.during(doing)?),
+        }
         match self.pool.dm.remove(&name, Removal::Deferred) {
             Err(error) if dm::is_absent(&error) => Ok(Gone::Now),
             removed => removed.during(doing),

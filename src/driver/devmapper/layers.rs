@@ -312,9 +312,10 @@ impl Store {
         Ok(())
     }
 
-    /// Ids of devices in the pool that no file of the store knows, up to a bound beyond the largest known one.
+    /// Ids of devices in the pool that no file of the store knows, up to a bound beyond the largest known one. The kernel
+    /// writes two lines to its log for each id that is free.
     pub(super) fn orphans(&self) -> Result<Vec<u32>> {
-        const BEYOND: u32 = 256;
+        const BEYOND: u32 = 64;
         let mut found = Vec::new();
         let mut id = 0;
         loop {

@@ -200,7 +200,11 @@ impl Dm for Kernel {
 
     fn resume(&self, name: &str) -> Result<()> {
         let reply = self.announced(Call::Suspend, Request::of(name))?;
-        ensure_node(&self.node(name), reply.device())
+        match self.info(name)? {
+            Some(info) if !info.deferred_remove => ensure_node(&self.node(name), reply.device()),
+            // On its way out: a node that is made now would stay.
+            _ => Ok(()),
+        }
     }
 
     fn rename(&self, name: &str, new: &str) -> Result<()> {
@@ -216,7 +220,12 @@ impl Dm for Kernel {
 
     fn remove(&self, name: &str, when: Removal) -> Result<Gone> {
         let flags = if when == Removal::Deferred { flag::DEFERRED } else { 0 };
-        let reply = self.announced(Call::Remove, Request { flags, ..Request::of(name) })?;
+        let removed = self.announced(Call::Remove, Request { flags, ..Request::of(name) });
+        if removed.as_ref().is_err_and(super::is_absent) {
+            // It went when it was closed, and nobody but udevd would have seen to its node.
+            sweep_node(&self.node(name));
+        }
+        let reply = removed?;
         if reply.flags() & flag::DEFERRED != 0 && self.info(name)?.is_some() {
             return Ok(Gone::Later);
         }
