@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "isula_storage.h"
@@ -45,6 +46,7 @@ static struct {
 } layers[MOST_LAYERS];
 static size_t count;
 static char container[65];
+static const char *root;
 
 static double now(void)
 {
@@ -167,9 +169,17 @@ static void repeat(const char *what, const char *when, void (*call)(void), size_
     fflush(stdout);
 }
 
+static unsigned long long free_bytes(void)
+{
+    struct statvfs disk;
+    must(statvfs(root, &disk) == 0, root);
+    return (unsigned long long)disk.f_bavail * disk.f_frsize;
+}
+
 static void beside(const char *what, void (*call)(void), size_t most)
 {
     static size_t started;
+    unsigned long long before = free_bytes();
     repeat(what, "idle", call, most);
     pthread_t threads[2];
     atomic_store(&running, 2);
@@ -179,6 +189,12 @@ static void beside(const char *what, void (*call)(void), size_t most)
     repeat(what, "two-imports", call, 0);
     for (size_t i = 0; i < 2; i++) {
         pthread_join(threads[i], NULL);
+    }
+    /* A library may give the space back some time after it has said that a layer is removed. */
+    double start = now();
+    while (remove_chain != NULL && free_bytes() + (64 << 20) < before && now() - start < 120) {
+        struct timespec pause = {.tv_nsec = 20000000};
+        nanosleep(&pause, NULL);
     }
 }
 
@@ -229,6 +245,7 @@ int main(int argc, char **argv)
         return 2;
     }
     find(argv[1]);
+    root = argv[2];
     read_list(argv[4]);
     times = calloc(MOST_TIMES, sizeof(*times));
     must(times != NULL, "calloc");
