@@ -174,7 +174,7 @@ fn killed_while_the_base_is_made() {
             drop(driver);
             drop(place);
             assert_eq!(pool.ids().len(), 2, "{what}");
-            count += 1 + count;
+            count = 2 * count + 1;
             kills += 1;
         }
     }
