@@ -33,6 +33,7 @@ static void (*leave)(void);
 static int (*create)(const char *, storage_layer_create_opts_t *);
 static struct layer *(*get)(const char *);
 static void (*free_layer_of)(struct layer *);
+static int (*release)(const char *);
 static int (*remove_chain)(const char *);
 static bool (*exists)(const char *);
 static int (*list)(struct layer_list *);
@@ -84,6 +85,13 @@ static void make(const char *id, const char *parent, size_t at)
                                            .layer_data_path = layers[at].path,
                                            .writable = false};
     must(create(id, &options) == 0, layers[at].path);
+}
+
+/* A layer that was made is held once for the image that is to come. */
+static int remove_layer(const char *id, bool held)
+{
+    must(!held || release == NULL || release(id) == 0, "releasing a layer");
+    return remove_chain(id);
 }
 
 static void look_up(void)
@@ -141,7 +149,7 @@ static void *import(void *number)
     make(id, NULL, best);
     atomic_fetch_sub(&running, 1);
     /* Else the disk would have to be larger by each of them. */
-    must(remove_chain == NULL || remove_chain(id) == 0, "removing a layer");
+    must(remove_chain == NULL || remove_layer(id, true) == 0, "removing a layer");
     return NULL;
 }
 
@@ -213,6 +221,7 @@ static void find(const char *path)
     FIND(get, "storage_layer_get");
     FIND(free_layer_of, "free_layer");
     FIND(remove_chain, "storage_layer_chain_delete");
+    FIND(release, "storage_dec_hold_refs");
     FIND(exists, "layer_store_exists");
     FIND(list, "layer_store_list");
     FIND(free_list, "free_layer_list");
@@ -277,8 +286,12 @@ int main(int argc, char **argv)
         storage_layer_create_opts_t writable = {.parent = layers[count - 1].id, .writable = true};
         must(create(container, &writable) == 0, "making a container's layer");
         beside("mount-cycle", mount_cycle, 500);
-        must(remove_chain == NULL || remove_chain(container) == 0, "removing the layers");
-    } else if (remove_chain != NULL) {
+        must(remove_chain == NULL || remove_layer(container, true) == 0, "removing a container's layer");
+    }
+    if (remove_chain != NULL) {
+        for (size_t i = 0; i < count && release != NULL; i++) {
+            must(release(layers[i].id) == 0, "releasing a layer");
+        }
         start = now();
         must(remove_chain(layers[count - 1].id) == 0, "removing the layers");
         printf("remove-all %.3f s\n", now() - start);
