@@ -72,9 +72,9 @@ check: check-packages cargo ## all tests; as root none may be skipped
 	trap 'rm -f "$$log"' EXIT
 	# What tests that pass have printed is looked through for those that were skipped, and not shown.
 	quiet() { tee -a "$$log" | awk '/^successes:$$/ { hide = 1 } /^failures:$$|^test result: / { hide = 0 } !hide'; }
-	cargo test --locked -- --show-output 2>&1 | quiet
+	cargo test --locked --no-fail-fast -- --show-output 2>&1 | quiet
 	# The build of iSulad with ENABLE_REMOTE_LAYER_STORE has other struct layouts.
-	cargo test --locked --features remote-layer-store --lib --test 'abi_*' --test 'remote_*' --test c_harness --test linking -- --show-output 2>&1 | quiet
+	cargo test --locked --features remote-layer-store --lib --test 'abi_*' --test 'remote_*' --test c_harness --test linking --no-fail-fast -- --show-output 2>&1 | quiet
 	if grep -E '^test .* \.\.\. ignored|^skipped: ' "$$log"; then echo "tests were skipped" >&2; exit 1; fi
 
 hostile-valgrind: check-packages cargo ## the hostile suite under valgrind, with smaller numbers (takes minutes)

@@ -464,7 +464,7 @@ fn completions_and_manual_pages_are_made() {
         .filter(|name| Path::new(name).extension().is_some())
         .collect();
     pages.sort();
-    assert_eq!(pages.len(), 15, "{pages:?}");
+    assert_eq!(pages.len(), 17, "{pages:?}");
     let page = fs::read_to_string(dir.join("isula-storage-import.1")).unwrap();
     assert!(page.contains("isula\\-storage\\-import"), "{page}");
     assert!(fs::read_to_string(dir.join("isula-storage.1")).unwrap().contains("Exit status"));
