@@ -8,10 +8,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::boltfile::{Bucket, BucketMut, Options, Transaction};
+use super::boltfile::{Bucket, BucketMut, LONGEST_VALUE, Options, Transaction};
+use super::budget::Budget;
 use super::database::{Database, IMAGES, Schema, V1};
 use super::{ImageError, Target, shown, varint};
-use crate::error::{During, Error, Result};
+use crate::error::{During, Error, ErrorKind, Result};
 
 pub(super) const DIGEST: &[u8] = b"digest";
 pub(super) const MEDIA_TYPE: &[u8] = b"mediatype";
@@ -93,11 +94,13 @@ impl ImageFile {
 pub struct ImageTransaction {
     transaction: Transaction,
     path: Arc<str>,
+    /// A change has failed when a part of it was made.
+    spoilt: bool,
 }
 
 impl ImageTransaction {
     fn new(transaction: Transaction, database: &Database) -> ImageTransaction {
-        ImageTransaction { transaction, path: Arc::clone(&database.path) }
+        ImageTransaction { transaction, path: Arc::clone(&database.path), spoilt: false }
     }
 
     /// Whether it was begun for changes.
@@ -110,14 +113,28 @@ impl ImageTransaction {
     /// Not initialised: [`ImageError::NotFound`]. `bucket name required` if it is empty, `incompatible value` if something
     /// else has the name, `tx not writable` (`ReadOnly`) in a transaction that reads.
     pub fn put(&mut self, name: &[u8], target: &Target) -> Result<()> {
+        let mut begun = false;
         let put = |mut images: BucketMut<'_>| {
+            for text in [&target.digest, &target.media_type] {
+                if text.len() > LONGEST_VALUE {
+                    return Err(Error::invalid("value too large"));
+                }
+            }
             let mut image = images.create_bucket_if_not_exists(name)?;
+            for key in [DIGEST, MEDIA_TYPE, SIZE] {
+                if image.view().bucket(key)?.is_some() {
+                    return Err(Error::invalid("incompatible value"));
+                }
+            }
+            begun = true;
             image.put(DIGEST, target.digest.as_bytes())?;
             image.put(MEDIA_TYPE, target.media_type.as_bytes())?;
             image.put(SIZE, &varint::encode(target.size))
         };
         let what = || format!("put image {} into {}", shown(name), self.path);
-        images_mut(&mut self.transaction, put).during(what)
+        let put = images_mut(&mut self.transaction, put);
+        self.spoilt |= begun && put.is_err();
+        put.during(what)
     }
 
     /// An image; there is none, or the file was not initialised: [`ImageError::NotFound`].
@@ -131,7 +148,8 @@ impl ImageTransaction {
                 None => None,
             };
             let Some(image) = image else { return Ok(None) };
-            Ok(Some(Image { name: name.to_vec(), target: read_target(&image)? }))
+            let target = read_target(&image, &mut Budget::of(&self.transaction))?;
+            Ok(Some(Image { name: name.to_vec(), target }))
         };
         let what = || format!("get image {} from {}", shown(name), self.path);
         get().during(what)?.ok_or_else(|| ImageError::NotFound.of(what()))
@@ -141,8 +159,10 @@ impl ImageTransaction {
     /// should be: `Corrupt`.
     pub fn list(&self) -> Result<Vec<Image>> {
         let list = || -> Result<_> {
-            let root = self.transaction.root();
+            let scan = self.transaction.scan();
+            let root = scan.root();
             let Some(images) = images(&root)? else { return Ok(None) };
+            let mut budget = Budget::of(&self.transaction);
             let mut found = Vec::new();
             for image in images.buckets() {
                 let (name, image) = image?;
@@ -150,7 +170,9 @@ impl ImageTransaction {
                 let Some(image) = image.during(what)? else {
                     return Err(Error::corrupt(format!("{}: it is a value, not an image", shown(&name))));
                 };
-                found.push(Image { name: name.to_vec(), target: read_target(&image).during(what)? });
+                budget.take(name.len())?;
+                let target = read_target(&image, &mut budget).during(what)?;
+                found.push(Image { name: name.to_vec(), target });
             }
             Ok(Some(found))
         };
@@ -174,6 +196,10 @@ impl ImageTransaction {
 
     /// Writes the changes. They are durable when it returns. See [`Transaction::commit`].
     pub fn commit(self) -> Result<()> {
+        if self.spoilt {
+            let message = format!("commit to {}: an earlier change was made in part only", self.path);
+            return Err(Error::new(ErrorKind::Latched, message));
+        }
         self.transaction.commit()
     }
 }
@@ -200,11 +226,8 @@ fn images_mut(transaction: &mut Transaction, change: impl FnOnce(BucketMut<'_>) 
     change(images)
 }
 
-pub(super) fn read_target(bucket: &Bucket<'_>) -> Result<Target> {
-    let text = |key: &[u8]| -> Result<String> {
-        let value = bucket.get(key)?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&value).into_owned())
-    };
+pub(super) fn read_target(bucket: &Bucket<'_>, budget: &mut Budget) -> Result<Target> {
+    let mut text = |key: &[u8]| budget.text(&bucket.get(key)?.unwrap_or_default());
     let size = bucket.get(SIZE)?.and_then(|value| varint::decode(&value)).unwrap_or(0);
     Ok(Target { media_type: text(MEDIA_TYPE)?, digest: text(DIGEST)?, size })
 }

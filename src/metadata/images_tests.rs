@@ -337,3 +337,59 @@ fn names_in_messages_are_short_and_printable() {
     assert_eq!(shown(b"\xff\n"), "\"\\xff\\n\"");
     assert_eq!(shown(&[b'x'; 40_000]), format!("\"{}\"…", "x".repeat(200)));
 }
+
+fn refused_as_too_much(root: &TestRoot, content: &[u8], end: &str) {
+    #[allow(clippy::disallowed_methods, reason = "a test")]
+    std::fs::write(root.join("made"), content).unwrap();
+    let file = ImageFile::open(&root.join("made"), &read_only()).unwrap();
+    says(file.list(), ErrorKind::Corrupt, end);
+    assert_eq!(file.begin_write().unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
+/// 3,000 images of 256 KiB: the list would have 750 MiB, for a file of less than one.
+#[test]
+fn a_list_of_images_that_are_all_the_same_page_takes_no_more_memory_than_the_file_is_long() {
+    let root = TestRoot::in_memory("images");
+    for key in ["digest", "mediatype"] {
+        let content = boltfile::hostile_tests::file_of_one_image(3000, &[(key, vec![b'x'; 256 << 10])]);
+        assert!(content.len() < 1 << 20);
+        refused_as_too_much(&root, &content, ": there is more in it than the file is long");
+    }
+}
+
+/// The same, with nothing in it that would be copied: what would have no bounds is what is read.
+#[test]
+fn a_list_of_images_that_are_all_the_same_page_reads_no_more_than_some_times_the_file() {
+    let root = TestRoot::in_memory("images");
+    let content = boltfile::hostile_tests::file_of_one_image(3000, &[("other", vec![b'x'; 256 << 10])]);
+    refused_as_too_much(&root, &content, "pages have more than one place: too much would be read");
+}
+
+/// A transaction that writes has seen that the file is sound, and sees more than lies in it.
+#[test]
+fn a_list_within_a_transaction_has_what_the_file_has_not_yet() {
+    let root = TestRoot::in_memory("images");
+    let file = initialised(&root);
+    let mut writing = file.begin_write().unwrap();
+    let long = Target { digest: "d".repeat(1000), ..target(1) };
+    for number in 0..2000 {
+        writing.put(format!("image{number}").as_bytes(), &long).unwrap();
+    }
+    assert_eq!(writing.list().unwrap().len(), 2000);
+}
+
+#[test]
+fn a_put_that_cannot_be_made_changes_nothing() {
+    let root = TestRoot::in_memory("images");
+    initialised(&root).put(b"a", &target(1)).unwrap();
+    behind(&root, |images| {
+        let mut image = images.bucket(b"a").unwrap().unwrap();
+        image.delete(SIZE).unwrap();
+        image.create_bucket(SIZE).unwrap();
+    });
+    let file = opened(&root);
+    let mut writing = file.begin_write().unwrap();
+    says(writing.put(b"a", &target(2)), ErrorKind::InvalidArgument, ": incompatible value");
+    writing.commit().unwrap();
+    assert_eq!(file.get(b"a").unwrap().target, Target { size: 0, ..target(1) });
+}

@@ -21,6 +21,7 @@
 //! Files from elsewhere may hold anything: what is read is bounded by the length of the file.
 
 pub mod boltfile;
+mod budget;
 mod database;
 mod gotime;
 mod images;

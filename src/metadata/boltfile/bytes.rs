@@ -49,7 +49,11 @@ impl Deref for Slice {
 
 impl fmt::Debug for Slice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.escape_ascii())
+        /// Longest part that is shown.
+        const SHOWN: usize = 200;
+        let part = self.get(..SHOWN).unwrap_or(self);
+        let dots = if part.len() < self.len() { "…" } else { "" };
+        write!(f, "\"{}\"{dots}", part.escape_ascii())
     }
 }
 

@@ -34,6 +34,38 @@ fn item(flags: u32, key: Slice, value: Slice) -> LeafItem {
     LeafItem { flags, key, value }
 }
 
+/// A file of images of which each is the same bucket, with these values.
+pub(in crate::metadata) fn file_of_one_image(names: u32, values: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let leaf = |id: u64, items: &[LeafItem]| {
+        let overflow = page::leaf_size(items).div_ceil(PAGE) - 1;
+        encode_leaf(id, u32::try_from(overflow).unwrap(), items).unwrap()
+    };
+    let outer = |id, name: &str| leaf(id, &[item(BUCKET, Slice::copy(name.as_bytes()), bucket_at(id + 1))]);
+    let list = |shared| (0..names).map(|name| item(BUCKET, key(name), bucket_at(shared))).collect::<Vec<_>>();
+    let shared = 4 + to_u64(page::leaf_size(&list(0)).div_ceil(PAGE));
+    let values = values.iter().map(|(key, value)| item(0, Slice::copy(key.as_bytes()), value.clone().into()));
+    let image = leaf(shared, &values.collect::<Vec<_>>());
+    let pages = shared + to_u64(image.len().div_ceil(PAGE));
+    let medium = file_of(&[outer(2, "v1"), outer(3, "images"), leaf(4, &list(shared)), image]);
+    let mut content = set_high_water(&medium, pages).with(|recorded| recorded.content.clone());
+    content.resize(to_usize(pages) * PAGE, 0);
+    content
+}
+
+#[test]
+fn elements_of_a_page_do_not_lie_over_each_other() {
+    let mut leaf = encode_leaf(2, 0, &[item(0, key(1), key(7)), item(0, key(2), key(8))]).unwrap();
+    assert_eq!(
+        open(&file_of(&[leaf.clone()]), &options(PAGE, Freelist::Stored)).unwrap().begin().check(),
+        [""; 0]
+    );
+    // The first value goes on to the end of the page, where the second element lies.
+    leaf.resize(PAGE, 0);
+    let start = page::HEADER + 2 * ELEMENT + 4;
+    leaf[page::HEADER + 12..][..4].copy_from_slice(&u32::try_from(PAGE - start).unwrap().to_ne_bytes());
+    refused(&file_of(&[leaf]), "a value over the next element");
+}
+
 /// Reading ends with an error before long, and writing is refused.
 fn refused(medium: &Recording, what: &str) {
     let file = open(medium, &options(PAGE, Freelist::Stored)).unwrap();

@@ -52,7 +52,7 @@ mod crash_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
-mod hostile_tests;
+pub(super) mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
@@ -71,7 +71,7 @@ use crate::sys::fs::Dir;
 pub use bucket::{Bucket, BucketMut, DEEPEST_BUCKET, Item, LONGEST_KEY, LONGEST_VALUE};
 pub use bytes::Slice;
 pub use cursor::{Cursor, CursorMut};
-pub use transaction::Transaction;
+pub use transaction::{Scan, Transaction};
 
 use bytes::{to_u64, to_usize};
 use medium::Medium;

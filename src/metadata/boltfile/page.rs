@@ -115,15 +115,27 @@ impl Page {
             return Err(corrupt("a branch without elements".into()));
         }
         let mut last: Option<&[u8]> = None;
+        // Elements that lie over each other would be more than the page has.
+        let elements = HEADER.saturating_add(page.count.saturating_mul(ELEMENT));
+        let mut left = page.bytes.len().saturating_sub(elements);
+        let mut place = |length: usize, index: usize| -> Result<()> {
+            left = left
+                .checked_sub(length)
+                .ok_or_else(|| corrupt(format!("element {index} lies where another one does")))?;
+            Ok(())
+        };
         for index in 0..page.count {
             let key = page
                 .key_range(index)
                 .and_then(|range| page.bytes.get(range))
                 .ok_or_else(|| corrupt(format!("the key of element {index} lies outside")))?;
+            place(key.len(), index)?;
             if leaf {
-                page.value_range(index)
+                let value = page
+                    .value_range(index)
                     .and_then(|range| page.bytes.get(range))
                     .ok_or_else(|| corrupt(format!("the value of element {index} lies outside")))?;
+                place(value.len(), index)?;
             }
             if last.is_some_and(|last| last >= key) {
                 return Err(corrupt(format!(

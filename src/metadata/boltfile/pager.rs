@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::bytes::{Slice, to_u64, to_usize};
 use super::medium::Medium;
 use super::page::{HEADER, Header, Page, Run};
-use crate::error::{During, Error, Result};
+use crate::error::{During, Error, ErrorKind, Result};
 
 /// Reads and writes pages of one file.
 #[derive(Debug)]
@@ -101,13 +101,20 @@ impl Pager {
     }
 
     fn read(&self, page: u64, length: usize) -> Result<Vec<u8>> {
-        let mut buffer = vec![0; length];
+        let mut buffer = Vec::new();
+        // A file may have holes: it may be longer than the memory.
+        buffer.try_reserve_exact(length).map_err(|_| no_memory(length))?;
+        buffer.resize(length, 0);
         let count = self.medium.read(self.offset(page)?, &mut buffer)?;
         if count < length {
             return Err(Error::corrupt("the file ends before it"));
         }
         Ok(buffer)
     }
+}
+
+fn no_memory(length: usize) -> Error {
+    Error::new(ErrorKind::Os(libc::ENOMEM), format!("there is no memory for {length} bytes"))
 }
 
 impl Cache {
@@ -126,15 +133,31 @@ impl Cache {
 }
 
 /// The pages of one state of the file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Pages {
     pager: Arc<Pager>,
     high_water: u64,
+    /// Bytes that may still be read through this; without bounds if there are none.
+    left: Option<AtomicU64>,
 }
 
 impl Pages {
     pub(super) fn new(pager: Arc<Pager>, high_water: u64) -> Pages {
-        Pages { pager, high_water }
+        Pages { pager, high_water, left: None }
+    }
+
+    /// The same, for reading so many bytes of pages, those included that are in memory already.
+    pub(super) fn limited(&self, bytes: u64) -> Pages {
+        let left = Some(AtomicU64::new(bytes));
+        Pages { pager: Arc::clone(&self.pager), high_water: self.high_water, left }
+    }
+
+    fn charge(&self, run: Run) -> Result<()> {
+        let Some(left) = &self.left else { return Ok(()) };
+        let bytes = run.length.saturating_mul(to_u64(self.pager.page_size));
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes))
+            .map(drop)
+            .map_err(|_| Error::corrupt("pages have more than one place: too much would be read"))
     }
 
     pub(super) fn page_size(&self) -> usize {
@@ -175,6 +198,7 @@ impl Pages {
     /// The bytes of a page with those that continue it.
     fn read(&self, id: u64) -> Result<(Header, Vec<u8>)> {
         let (header, mut bytes) = self.checked_header(id, |pager| pager.read(id, pager.page_size))?;
+        self.charge(header.run())?;
         if header.overflow > 0 {
             // Bounded by the length of the file: the header was checked.
             let length = header.run().length.saturating_mul(to_u64(self.pager.page_size));
@@ -186,6 +210,7 @@ impl Pages {
     /// A branch or a leaf.
     pub(super) fn load(&self, id: u64) -> Result<Arc<Page>> {
         if let Some(page) = self.pager.cached(id) {
+            self.charge(page.run())?;
             return Ok(page);
         }
         let page = self.read(id).and_then(|(_, bytes)| Page::parse(Slice::from(bytes)));

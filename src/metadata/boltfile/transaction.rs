@@ -98,6 +98,17 @@ impl Transaction {
         Bucket::open(&self.pages, &self.root)
     }
 
+    /// For reading all that lies in a bucket from elsewhere, whose pages may have more than one place: there is an error
+    /// instead of more than a sound file could make anyone read. Without bounds in a transaction that writes: the file is
+    /// sound then.
+    pub fn scan(&self) -> Scan<'_> {
+        /// How often a call may look at a page: once for each key of an image.
+        const LOOKS: u64 = 16;
+        let bytes = self.file_bytes().saturating_mul(LOOKS).saturating_add(1 << 20);
+        let pages = (!self.is_writable()).then(|| self.pages.limited(bytes));
+        Scan { transaction: self, pages }
+    }
+
     /// The same for changes; `tx not writable` (`ReadOnly`) if it was begun for reading.
     pub fn root_mut(&mut self) -> Result<BucketMut<'_>> {
         match &mut self.mode {
@@ -200,6 +211,21 @@ impl Transaction {
         current.slot = 1 - slot;
         *shared.room.lock() = Some(room);
         Ok(())
+    }
+}
+
+/// See [`Transaction::scan`].
+#[derive(Debug)]
+pub struct Scan<'t> {
+    transaction: &'t Transaction,
+    pages: Option<Pages>,
+}
+
+impl Scan<'_> {
+    /// See [`Transaction::root`].
+    pub fn root(&self) -> Bucket<'_> {
+        let pages = self.pages.as_ref().unwrap_or(&self.transaction.pages);
+        Bucket::open(pages, &self.transaction.root)
     }
 }
 

@@ -21,6 +21,11 @@ pub struct ImportReport {
     pub problems: Vec<Error>,
 }
 
+/// Whether an error is for what an image is, not for what could not be done now.
+fn is_about_the_image(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Corrupt)
+}
+
 pub(super) fn import(
     into: &NamespacedFile,
     from: &Path,
@@ -43,17 +48,21 @@ pub(super) fn import(
                 let id = (namespace.clone(), image.name.clone());
                 match writing.insert(namespace, &image) {
                     Ok(_) => report.imported.push(id),
-                    Err(error) if is_exists(&error) => {
-                        let ours = writing.get(namespace, &image.name)?;
-                        if ours.target == image.target {
-                            report.present.push(id);
-                        } else {
+                    // Never half an image, and none after one.
+                    Err(error) if writing.is_spoilt() => return Err(error),
+                    Err(error) if is_exists(&error) => match writing.get(namespace, &image.name) {
+                        Ok(ours) if ours.target == image.target => report.present.push(id),
+                        Ok(ours) => {
                             let name = shown(image.name.as_bytes());
                             let target = &ours.target.digest;
                             report.problems.push(error.context(format!("{name} points to {target} here")));
                         }
-                    }
-                    Err(error) if error.kind() == ErrorKind::InvalidArgument => report.problems.push(error),
+                        Err(unreadable) if is_about_the_image(&unreadable) => {
+                            report.problems.push(unreadable)
+                        }
+                        Err(error) => return Err(error),
+                    },
+                    Err(error) if is_about_the_image(&error) => report.problems.push(error),
                     Err(error) => return Err(error),
                 }
             }

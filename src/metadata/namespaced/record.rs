@@ -4,6 +4,7 @@
 use super::{Labels, NamespacedImage};
 use crate::error::{During, Error, Result};
 use crate::metadata::boltfile::{Bucket, BucketMut};
+use crate::metadata::budget::Budget;
 use crate::metadata::gotime;
 use crate::metadata::images::{DIGEST, MEDIA_TYPE, SIZE, read_target};
 use crate::metadata::varint;
@@ -15,38 +16,14 @@ const TARGET: &[u8] = b"target";
 const ANNOTATIONS: &[u8] = b"annotations";
 pub(super) const LABELS: &[u8] = b"labels";
 
-/// Bytes that a list may still take. Each byte of a sound file belongs to one image; in a file that was made to harm, many
-/// buckets may share their pages.
-#[derive(Debug)]
-pub(super) struct Budget(u64);
-
-impl Budget {
-    pub(super) fn new(file_bytes: u64) -> Budget {
-        // For what is shared by right: names and keys are counted although branches repeat them.
-        Budget(file_bytes.saturating_mul(2).saturating_add(1 << 16))
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<()> {
-        /// What an element takes in a page, beside its key and value.
-        const ELEMENT: usize = 16;
-        let bytes = u64::try_from(bytes.saturating_add(ELEMENT)).unwrap_or(u64::MAX);
-        self.0 = self
-            .0
-            .checked_sub(bytes)
-            .ok_or_else(|| Error::corrupt("there is more in it than the file is long"))?;
-        Ok(())
-    }
-}
-
 /// Reads an image; keys that are missing are empty, those that are not known are passed over.
 pub(super) fn read(name: &[u8], bucket: &Bucket<'_>, budget: &mut Budget) -> Result<NamespacedImage> {
     let text = std::str::from_utf8(name).map_err(|_| Error::corrupt("its name is not UTF-8"))?;
     budget.take(text.len())?;
     let target = match bucket.bucket(TARGET)? {
-        Some(target) => read_target(&target)?,
+        Some(target) => read_target(&target, budget)?,
         None => return Err(Error::corrupt("it has no target")),
     };
-    budget.take(target.digest.len() + target.media_type.len())?;
     Ok(NamespacedImage {
         name: text.to_owned(),
         target,
@@ -67,11 +44,8 @@ pub(super) fn read_labels(bucket: &Bucket<'_>, name: &[u8], budget: &mut Budget)
     let Some(bucket) = bucket.bucket(name)? else { return Ok(labels) };
     for item in bucket.items() {
         let item = item?;
-        budget.take(item.key.len())?;
         let Some(value) = item.value else { continue };
-        budget.take(value.len())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        labels.insert(text(&item.key), text(&value));
+        labels.insert(budget.text(&item.key)?, budget.text(&value)?);
     }
     Ok(labels)
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metadata::boltfile::{BucketMut, Freelist};
+use crate::metadata::budget::Budget;
 use crate::metadata::{ImageFile, ImageTransaction, gotime, is_exists, is_not_found, schema_of};
 use crate::persist::Durability;
 use crate::sys::fs::Dir;
@@ -254,7 +255,7 @@ fn one_bad_image_does_not_hide_the_others() {
 /// Many images whose labels are one and the same tree: what a list would take has no bound but this.
 #[test]
 fn a_list_takes_no_more_memory_than_the_file_is_long() {
-    let mut budget = record::Budget::new(1000);
+    let mut budget = Budget::new(1000);
     let root = TestRoot::in_memory("namespaced");
     let file = opened(&root);
     let labels = (0..20).map(|number| (format!("key{number}"), "v".repeat(4000)));
@@ -377,6 +378,135 @@ fn a_file_that_does_not_fit_together_is_not_imported() {
     let imported = ours.import(&root.join("theirs"), None, None);
     assert_eq!(imported.unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(ours.namespaces().unwrap(), [""; 0]);
+}
+
+/// Puts into a namespace of a file what no create would.
+fn with_annotation(root: &TestRoot, name: &str, key: &str) {
+    let mut odd = image("a", 1);
+    odd.annotations.insert(key.to_owned(), "v".to_owned());
+    let error = NamespacedFile::open(&root.join(name), &options()).unwrap().create("ns", &odd).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{}", error.report());
+}
+
+#[test]
+fn an_annotation_that_the_file_cannot_have_leaves_nothing_of_its_image() {
+    let root = TestRoot::in_memory("namespaced");
+    for key in [String::new(), "k".repeat(32_769)] {
+        with_annotation(&root, "db", &key);
+        let file = opened(&root);
+        let mut writing = file.begin_write().unwrap();
+        let mut odd = image("a", 1);
+        odd.annotations.insert(key.clone(), "v".to_owned());
+        assert_eq!(writing.create("ns", &odd).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        writing.create("ns", &image("b", 2)).unwrap();
+        let update = writing.update("ns", &NamespacedImage { name: "b".to_owned(), ..odd.clone() }, &[]);
+        assert_eq!(update.unwrap_err().kind(), ErrorKind::InvalidArgument);
+        writing.commit().unwrap();
+        assert_eq!(all(&file, "ns"), ["b"]);
+        assert_eq!(file.get("ns", "b").unwrap().target, image("b", 2).target);
+        file.delete("ns", "b", None).unwrap();
+    }
+    let mut longest = image("a", 1);
+    longest.annotations.insert("k".repeat(32_768), "v".to_owned());
+    assert_eq!(opened(&root).create("ns", &longest).unwrap().annotations, longest.annotations);
+}
+
+/// The name of a bucket may be longer than a key: as an annotation's value it is read, but cannot be written.
+#[test]
+fn an_import_commits_no_half_image_and_the_next_one_goes_on() {
+    let root = TestRoot::in_memory("namespaced");
+    let theirs = opened_as(&root, "theirs");
+    for name in ["a", "b", "c"] {
+        theirs.create("ns", &image(name, 1)).unwrap();
+    }
+    let long = theirs.create("ns", &{
+        let mut long = image("d", 1);
+        long.annotations.insert("k".repeat(30_000), "v".to_owned());
+        long
+    });
+    assert!(long.is_ok());
+    drop(theirs);
+    behind(&root, "theirs", |v1| {
+        let mut ns = v1.bucket(b"ns").unwrap().unwrap();
+        let mut images = ns.bucket(b"images").unwrap().unwrap();
+        let mut b = images.bucket(b"b").unwrap().unwrap();
+        // Bytes that are no text are three bytes each when they have been read.
+        b.create_bucket(b"annotations").unwrap().put(&[0xff; 32_768], b"v").unwrap();
+    });
+    let ours = opened(&root);
+    for round in 0..2 {
+        let report = ours.import(&root.join("theirs"), None, None).unwrap();
+        let told: Vec<_> = report.problems.iter().map(Error::report).collect();
+        assert_eq!(told.len(), 1, "{round}: {told:?}");
+        assert!(told[0].contains("create image \"b\" in ns"), "{told:?}");
+        assert_eq!((report.imported.len(), report.present.len()), if round == 0 { (3, 0) } else { (0, 3) });
+        assert_eq!(all(&ours, "ns"), ["a", "c", "d"]);
+    }
+}
+
+#[test]
+fn an_unreadable_image_of_ours_does_not_keep_the_others_from_being_imported() {
+    let root = TestRoot::in_memory("namespaced");
+    let theirs = opened_as(&root, "theirs");
+    for name in ["a", "b", "c", "d"] {
+        theirs.create("ns", &image(name, 1)).unwrap();
+    }
+    drop(theirs);
+    let ours = opened(&root);
+    ours.create("ns", &image("b", 1)).unwrap();
+    behind(root_closed(ours, &root), "db", |v1| {
+        let mut ns = v1.bucket(b"ns").unwrap().unwrap();
+        let mut images = ns.bucket(b"images").unwrap().unwrap();
+        images.bucket(b"b").unwrap().unwrap().delete_bucket(b"target").unwrap();
+        images.put(b"c", b"a value").unwrap();
+    });
+    let ours = opened(&root);
+    let report = ours.import(&root.join("theirs"), None, None).unwrap();
+    let names: Vec<_> = report.imported.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["a", "d"]);
+    let told: Vec<_> = report.problems.iter().map(Error::report).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].ends_with(": it has no target"), "{told:?}");
+    assert!(told[1].ends_with(": incompatible value"), "{told:?}");
+}
+
+#[test]
+fn after_a_change_in_part_nothing_is_committed() {
+    let root = TestRoot::in_memory("namespaced");
+    let file = opened(&root);
+    file.create("ns", &image("a", 1)).unwrap();
+    behind(root_closed(file, &root), "db", |v1| {
+        let mut ns = v1.bucket(b"ns").unwrap().unwrap();
+        let mut images = ns.bucket(b"images").unwrap().unwrap();
+        let mut a = images.bucket(b"a").unwrap().unwrap();
+        a.bucket(b"target").unwrap().unwrap().create_bucket(b"size2").unwrap();
+        let mut target = a.bucket(b"target").unwrap().unwrap();
+        target.delete(b"size").unwrap();
+        target.create_bucket(b"size").unwrap();
+    });
+    let file = opened(&root);
+    let before = file.get("ns", "a").unwrap();
+    let mut writing = file.begin_write().unwrap();
+    says(writing.update("ns", &image("a", 2), &[]), ErrorKind::InvalidArgument, ": incompatible value");
+    says(writing.commit(), ErrorKind::Latched, "an earlier change was made in part only");
+    assert_eq!(file.get("ns", "a").unwrap(), before);
+    file.create("ns", &image("b", 2)).unwrap();
+}
+
+#[test]
+fn a_list_tells_a_thousand_problems_and_how_many_more_there_are() {
+    let root = TestRoot::in_memory("namespaced");
+    drop(opened(&root));
+    behind(&root, "db", |v1| {
+        let mut ns = v1.create_bucket(b"ns").unwrap();
+        let mut images = ns.create_bucket(b"images").unwrap();
+        for number in 0..1100 {
+            images.create_bucket(format!("image{number}").as_bytes()).unwrap();
+        }
+    });
+    let listing = opened(&root).list("ns", &Filters::default()).unwrap();
+    assert_eq!(listing.problems.len(), 1001);
+    assert_eq!(listing.problems[1000].1.report(), "100 more images cannot be read");
 }
 
 /// Reads everything that can be read; what it says does not matter.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::record::{self, Budget, LABELS};
+use super::record::{self, LABELS};
 use super::{Filters, Labels, Listing, NamespacedImage, valid};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::metadata::boltfile::{Bucket, BucketMut, Transaction};
+use crate::metadata::budget::Budget;
 use crate::metadata::database::{Database, IMAGES, V1};
 use crate::metadata::{ImageError, shown};
 use crate::time::Timestamp;
@@ -14,22 +15,28 @@ use crate::time::Timestamp;
 /// How deep a namespace is looked into for whether it is empty.
 const DEEPEST: usize = 4;
 
-/// One state of the file; dropped without [`NamespacedTransaction::commit`], nothing has happened. After an error the
-/// changes of the call that failed may be there in part: then do not commit.
+/// Most problems that a list tells one by one.
+const MOST_PROBLEMS: usize = 1000;
+
+/// One state of the file; dropped without [`NamespacedTransaction::commit`], nothing has happened. A call that fails has
+/// changed nothing, or nothing can be committed any more.
 #[derive(Debug)]
 pub struct NamespacedTransaction {
     transaction: Transaction,
     path: Arc<str>,
+    /// A change has failed when a part of it was made.
+    spoilt: bool,
 }
 
 impl NamespacedTransaction {
     pub(super) fn new(transaction: Transaction, database: &Database) -> NamespacedTransaction {
-        NamespacedTransaction { transaction, path: Arc::clone(&database.path) }
+        NamespacedTransaction { transaction, path: Arc::clone(&database.path), spoilt: false }
     }
 
     /// Makes an image; its times are now. Gives it as it was stored. There is one: [`ImageError::Exists`].
     ///
-    /// `InvalidArgument` without name, media type, a digest or a positive size, or with a label of more than 4,096 bytes.
+    /// `InvalidArgument` without name, media type, a digest or a positive size, with a label of more than 4,096 bytes, or
+    /// with an annotation whose key is empty or has more than 32,768 bytes.
     pub fn create(&mut self, namespace: &str, image: &NamespacedImage) -> Result<NamespacedImage> {
         let now = Some(Timestamp::now());
         let image = NamespacedImage { created: now, updated: now, ..image.clone() };
@@ -42,20 +49,54 @@ impl NamespacedTransaction {
         let mut create = || -> Result<_> {
             valid::namespace(namespace)?;
             valid::image(image)?;
-            let mut root = self.transaction.root_mut()?;
-            let mut v1 = root.create_bucket_if_not_exists(V1)?;
-            let mut place = v1.create_bucket_if_not_exists(namespace.as_bytes())?;
-            let mut images = place.create_bucket_if_not_exists(IMAGES)?;
-            match images.create_bucket(image.name.as_bytes()) {
-                Ok(mut bucket) => record::write(image, &mut bucket),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    Err(ImageError::Exists.of("there is one".to_owned()))
-                }
-                Err(error) => Err(error),
-            }
+            self.look_for_room(namespace, &image.name)?;
+            self.change(|transaction| {
+                let mut root = transaction.root_mut()?;
+                let mut v1 = root.create_bucket_if_not_exists(V1)?;
+                let mut place = v1.create_bucket_if_not_exists(namespace.as_bytes())?;
+                let mut images = place.create_bucket_if_not_exists(IMAGES)?;
+                record::write(image, &mut images.create_bucket(image.name.as_bytes())?)
+            })
         };
         create().during(what)?;
         self.get(namespace, &image.name)
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.transaction.is_writable() {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::ReadOnly, "tx not writable"))
+        }
+    }
+
+    /// Whether an image could be made: that there is none, and no value where a bucket has to be.
+    fn look_for_room(&self, namespace: &str, name: &str) -> Result<()> {
+        self.writable()?;
+        let mut place = self.transaction.root();
+        for step in [V1, namespace.as_bytes(), IMAGES] {
+            match place.bucket(step)? {
+                Some(inner) => place = inner,
+                None if place.get(step)?.is_some() => return Err(incompatible()),
+                None => return Ok(()),
+            }
+        }
+        if place.bucket(name.as_bytes())?.is_some() {
+            return Err(ImageError::Exists.of("there is one".to_owned()));
+        }
+        if place.get(name.as_bytes())?.is_some() { Err(incompatible()) } else { Ok(()) }
+    }
+
+    /// Makes a change of which everything that can be known has been looked at: if it fails, a part may be made.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Transaction) -> Result<T>) -> Result<T> {
+        let changed = change(&mut self.transaction);
+        self.spoilt |= changed.is_err();
+        changed
+    }
+
+    /// Whether a change has failed when a part of it was made.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.spoilt
     }
 
     /// Changes an image; the time of its creation stays. Gives it as it is stored then. There is none:
@@ -83,9 +124,12 @@ impl NamespacedTransaction {
             after.created = before.created;
             after.updated = Some(Timestamp::now());
             valid::image(&after)?;
-            images_mut(&mut self.transaction, namespace, |images| {
-                let bucket = images.bucket(image.name.as_bytes())?;
-                record::write(&after, &mut bucket.ok_or_else(none)?)
+            self.writable()?;
+            self.change(|transaction| {
+                images_mut(transaction, namespace, |images| {
+                    let bucket = images.bucket(image.name.as_bytes())?;
+                    record::write(&after, &mut bucket.ok_or_else(none)?)
+                })
             })
         };
         update().during(what)?;
@@ -102,13 +146,13 @@ impl NamespacedTransaction {
     }
 
     fn find(&self, namespace: &str, name: &str) -> Result<Option<NamespacedImage>> {
-        let Some(images) = images(&self.transaction, namespace.as_bytes())? else { return Ok(None) };
+        let Some(images) = images(&self.transaction.root(), namespace.as_bytes())? else { return Ok(None) };
         let Some(bucket) = images.bucket(name.as_bytes())? else { return Ok(None) };
         record::read(name.as_bytes(), &bucket, &mut self.budget()).map(Some)
     }
 
     fn budget(&self) -> Budget {
-        Budget::new(self.transaction.file_bytes())
+        Budget::of(&self.transaction)
     }
 
     /// The images that one of the filters chooses; all if there is none. There is no such namespace: none.
@@ -116,8 +160,10 @@ impl NamespacedTransaction {
         let list = || -> Result<_> {
             valid::namespace(namespace)?;
             let mut listing = Listing::default();
-            let Some(images) = images(&self.transaction, namespace.as_bytes())? else { return Ok(listing) };
+            let scan = self.transaction.scan();
+            let Some(images) = images(&scan.root(), namespace.as_bytes())? else { return Ok(listing) };
             let mut budget = self.budget();
+            let mut more = 0u64;
             for image in images.buckets() {
                 let (name, image) = image?;
                 let image = match image {
@@ -128,11 +174,16 @@ impl NamespacedTransaction {
                 match image {
                     Ok(image) if filters.choose(&image) => listing.images.push(image),
                     Ok(_) => {}
+                    Err(_) if listing.problems.len() >= MOST_PROBLEMS => more += 1,
                     Err(error) => {
                         let problem = error.context(format!("image {}", shown(&name)));
-                        listing.problems.push((String::from_utf8_lossy(&name).into_owned(), problem));
+                        listing.problems.push((budget.text(&name)?, problem));
                     }
                 }
+            }
+            if more > 0 {
+                let problem = Error::corrupt(format!("{more} more images cannot be read"));
+                listing.problems.push((String::new(), problem));
             }
             Ok(listing)
         };
@@ -195,14 +246,21 @@ impl NamespacedTransaction {
         let mut create = || -> Result<_> {
             valid::namespace(namespace)?;
             valid::labels(labels)?;
-            let mut root = self.transaction.root_mut()?;
-            let mut v1 = root.create_bucket_if_not_exists(V1)?;
-            let place = v1.create_bucket(namespace.as_bytes());
-            let mut place = place.map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => Error::new(ErrorKind::AlreadyExists, "there is one"),
-                _ => error,
-            })?;
-            record::write_labels(labels, &mut place, LABELS)
+            self.writable()?;
+            if let Some(v1) = self.transaction.root().bucket(V1)? {
+                if v1.bucket(namespace.as_bytes())?.is_some() {
+                    return Err(Error::new(ErrorKind::AlreadyExists, "there is one"));
+                }
+                if v1.get(namespace.as_bytes())?.is_some() {
+                    return Err(incompatible());
+                }
+            }
+            self.change(|transaction| {
+                let mut root = transaction.root_mut()?;
+                let mut v1 = root.create_bucket_if_not_exists(V1)?;
+                let mut place = v1.create_bucket(namespace.as_bytes())?;
+                record::write_labels(labels, &mut place, LABELS)
+            })
         };
         create().during(|| format!("create namespace {}", shown(namespace.as_bytes())))
     }
@@ -245,6 +303,10 @@ impl NamespacedTransaction {
 
     /// Writes the changes. They are durable when it returns. See [`Transaction::commit`].
     pub fn commit(self) -> Result<()> {
+        if self.spoilt {
+            let message = format!("commit to {}: an earlier change was made in part only", self.path);
+            return Err(Error::new(ErrorKind::Latched, message));
+        }
         self.transaction.commit()
     }
 }
@@ -293,12 +355,15 @@ fn none() -> Error {
     ImageError::NotFound.of("there is none".to_owned())
 }
 
+fn incompatible() -> Error {
+    Error::invalid("incompatible value")
+}
+
 fn no_namespace() -> Error {
     Error::not_found("there is no such namespace")
 }
 
-fn images<'t>(transaction: &'t Transaction, namespace: &[u8]) -> Result<Option<Bucket<'t>>> {
-    let root = transaction.root();
+fn images<'t>(root: &Bucket<'t>, namespace: &[u8]) -> Result<Option<Bucket<'t>>> {
     let Some(v1) = root.bucket(V1)? else { return Ok(None) };
     let Some(place) = v1.bucket(namespace)? else { return Ok(None) };
     place.bucket(IMAGES)

@@ -3,6 +3,7 @@
 
 use super::{Labels, NamespacedImage};
 use crate::error::{Error, Result};
+use crate::metadata::boltfile::{LONGEST_KEY, LONGEST_VALUE};
 use crate::metadata::{Target, shown};
 
 /// Longest name of a namespace.
@@ -37,6 +38,7 @@ pub(super) fn image(image: &NamespacedImage) -> Result<()> {
         return Err(Error::invalid("image name must not be empty"));
     }
     labels(&image.labels)?;
+    annotations(&image.annotations)?;
     target(&image.target)
 }
 
@@ -54,8 +56,28 @@ pub(super) fn labels(labels: &Labels) -> Result<()> {
     Ok(())
 }
 
+/// Containerd asks nothing of annotations: what the file itself asks of keys, before a part is written.
+fn annotations(annotations: &Labels) -> Result<()> {
+    for (key, value) in annotations {
+        if key.is_empty() {
+            return Err(Error::invalid("an annotation without a key"));
+        }
+        if key.len() > LONGEST_KEY || value.len() > LONGEST_VALUE {
+            let message = format!(
+                "annotation {}: more than {LONGEST_KEY} bytes of key, or {LONGEST_VALUE} of value",
+                shown(key.as_bytes())
+            );
+            return Err(Error::invalid(message));
+        }
+    }
+    Ok(())
+}
+
 fn target(target: &Target) -> Result<()> {
     digest(&target.digest)?;
+    if target.media_type.len() > LONGEST_VALUE {
+        return Err(Error::invalid(format!("target media type: more than {LONGEST_VALUE} bytes")));
+    }
     if target.size <= 0 {
         return Err(Error::invalid(format!("target size {}: it must be greater than zero", target.size)));
     }
