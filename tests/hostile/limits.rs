@@ -44,6 +44,8 @@ fn the_default_limits_are_those_documented() {
         "10,000 ",
         "4,096",
         "1 MiB",
+        "4,096 in a row",
+        "128 MiB",
         "layer.max_entries",
         "layer.max_size",
         "layer.max_ratio",
@@ -156,10 +158,15 @@ fn streams_without_content_end_at_the_limit() {
     in_worlds(&["layer.max_size=1M"], |world| {
         let empty = gzip(b"");
         let frame = [&[0x50, 0x2a, 0x4d, 0x18, 100, 0, 0, 0][..], &[b'x'; 100]].concat();
-        for (what, piece) in [("members", empty.clone()), ("frames", frame)] {
-            let words = "larger than 2.0 MiB compressed";
-            world.stream_refused(what, &mut Endless(piece, 0), ErrorKind::LimitExceeded, words);
+        let words = "more than 4096 compressed streams without content";
+        let others = packers().map(|pack| pack(b""));
+        for piece in others.into_iter().chain([frame]) {
+            world.stream_refused("members", &mut Endless(piece, 0), ErrorKind::LimitExceeded, words);
         }
+        // With a byte each they are content, until that is more than the limit.
+        let words = "larger than 2.0 MiB compressed";
+        let little = &mut Endless(gzip(&[0]), 0);
+        world.stream_refused("little", little, ErrorKind::LimitExceeded, words);
         let mut padding = (&empty[..]).chain(Endless(vec![0], 0));
         world.stream_refused("padding", &mut padding, ErrorKind::LimitExceeded, "larger than");
         world.stream_refused("zeros", &mut Endless(vec![0], 0), ErrorKind::LimitExceeded, "larger than");
@@ -167,6 +174,39 @@ fn streams_without_content_end_at_the_limit() {
         world.stream_refused("headers", &mut Endless(global, 0), ErrorKind::LimitExceeded, "");
         let entry = Tar::new().dir("./").0;
         world.stream_refused("entries", &mut Endless(entry, 0), ErrorKind::LimitExceeded, "larger than");
+    });
+}
+
+/// Windows of more than is allowed are named, not called malformed.
+#[test]
+fn windows_of_more_than_128_mib_are_refused() {
+    in_worlds(&[], |world| {
+        let tar = Tar::new().file("f", "x").end();
+        let with_window = |log: u32| {
+            let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            zstd.include_contentsize(false).unwrap();
+            zstd.write_all(&tar).unwrap();
+            let mut bytes = zstd.finish().unwrap();
+            bytes[5] = u8::try_from((log - 10) << 3).unwrap();
+            bytes
+        };
+        world.taken("128 MiB", &with_window(27), &["f"]);
+        let words = "needs a window of 256.0 MiB; at most 128.0 MiB are allowed";
+        world.refused("256 MiB", &with_window(28), ErrorKind::LimitExceeded, words);
+        let with_dictionary = |size: u8| {
+            let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 0);
+            xz.write_all(&tar).unwrap();
+            let mut bytes = xz.finish().unwrap();
+            let header = &mut bytes[12..24];
+            header[4] = size;
+            let mut crc = flate2::Crc::new();
+            crc.update(&header[..8]);
+            header[8..].copy_from_slice(&crc.sum().to_le_bytes());
+            bytes
+        };
+        world.taken("128 MiB of xz", &with_dictionary(30), &["f"]);
+        let words = "needs a dictionary of 192.0 MiB; at most 128.0 MiB are allowed";
+        world.refused("192 MiB of xz", &with_dictionary(31), ErrorKind::LimitExceeded, words);
     });
 }
 
