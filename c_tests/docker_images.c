@@ -17,7 +17,17 @@
 #define CHAIN_2 "sha256:8723d40f385ceb3b90cf5ea67be39d528b6539a80e551f4b19f27e44f2a4c348"
 #define ABSENT "sha256:" ID_ABSENT
 
+/* A call fails, with these words. */
+#define CHECK_TEXT_OF(failed, text)                                  \
+    do {                                                             \
+        CHECK(failed);                                               \
+        CHECK(strstr(isula_storage_last_error(), text) != NULL);     \
+    } while (0)
+
 #define PLAIN_CONFIG "{\"comment\":\"plain\",\"rootfs\":{\"type\":\"layers\"}}"
+#define NUL_CONFIG                                                                                                 \
+    "{\"comment\":\"a\\u0000b\",\"rootfs\":{\"type\":\"layers\"},\"config\":{\"Env\":[\"A=\\u0000\"],"                  \
+    "\"Labels\":{\"k\":\"\\u0000\"}}}"
 #define CHILD_CONFIG                                                                                               \
     "{\"created\":\"2026-11-21T07:56:35.56416691Z\",\"author\":\"a\",\"architecture\":\"arm64\",\"os\":\"linux\"," \
     "\"config\":{\"User\":\"u\",\"Env\":[\"A=b\",\"C=d\"],\"Cmd\":[\"sh\"],\"WorkingDir\":\"/w\","                 \
@@ -154,6 +164,22 @@ static void the_methods_work(const char *root)
     docker_image_store_free_image(image);
     FAILS(docker_image_store_get(store, ABSENT) == NULL, ENOENT);
     CHECK(strstr(isula_storage_last_error(), "failed to get digest " ABSENT) != NULL);
+    /* A NUL does not cut a text. */
+    WORKS((text = docker_image_store_create(store, NUL_CONFIG, strlen(NUL_CONFIG))) != NULL);
+    WORKS((image = docker_image_store_get(store, text)) != NULL);
+    CHECK(test_same(image->comment, "a\xef\xbf\xbd" "b") && test_same(image->config->env[0], "A=\xef\xbf\xbd"));
+    CHECK(test_same(image->config->labels->values[0], "\xef\xbf\xbd"));
+    docker_image_store_free_image(image);
+    WORKS(docker_image_store_delete(store, text, NULL, NULL) == 0);
+    isula_storage_free_string(text);
+    CHECK_TEXT_OF(docker_image_store_get(store, "foobar:abc") == NULL, "failed to get digest foobar:abc");
+    CHECK_TEXT_OF(docker_image_store_get(store, "sha256:abc") == NULL, "failed to get digest sha256:abc");
+    CHECK_TEXT_OF(docker_image_store_get(store, ABSENT "0") == NULL, "failed to get digest " ABSENT "0");
+    CHECK_TEXT_OF(docker_image_store_get_parent(store, "nocolon") == NULL, "failed to get digest nocolon");
+    CHECK_TEXT_OF(docker_image_store_delete(store, ABSENT, NULL, NULL) != 0, "unrecognized image ID " ABSENT);
+    CHECK_TEXT_OF(docker_image_store_delete(store, "nocolon", NULL, NULL) != 0, "unrecognized image ID nocolon");
+    CHECK_TEXT_OF(docker_image_store_set_parent(store, "nocolon", ABSENT) != 0, "unknown image ID nocolon");
+    CHECK_TEXT_OF(docker_image_store_set_parent(store, ABSENT, "nocolon") != 0, "unknown parent image ID nocolon");
 
     WORKS((text = docker_image_store_search(store, child + 7)) != NULL);
     CHECK(test_same(text, child));
@@ -302,7 +328,7 @@ static void bad_configs_are_refused(const char *root)
 {
     static const char *const bad[] = {
         "{}", "null", "{\"rootfs\":null}", "[]", "x", "{", "{\"rootfs\":{}} x", "{\"rootfs\":5}",
-        "{\"rootfs\":{\"diff_ids\":[\"../../x\"]}}", "{\"rootfs\":{},\"comment\":\"" NOT_UTF8 "\"}",
+        "{\"rootfs\":{\"diff_ids\":[\"../../x\"]}}", "{\"rootfs\":{},\"created\":\"" NOT_UTF8 "\"}",
         "{\"rootfs\":{},\"history\":[{}]}",
     };
     struct docker_image_store *store = docker_image_store_open(root, &no_layers, NULL);

@@ -173,7 +173,7 @@ struct containerd_images_options {
 };
 
 /**
- * What the name of an image points to.
+ * What the name of an image points to. Bytes of a file that are no UTF-8 are U+FFFD here; there is no NUL in these texts.
  */
 struct containerd_images_descriptor {
     /**
@@ -223,7 +223,7 @@ struct containerd_images_image_list {
 };
 
 /**
- * An image of a namespace.
+ * An image of a namespace. Bytes of a file that are no UTF-8 are U+FFFD here; there is no NUL in these texts.
  */
 struct containerd_images_namespaced_image {
     /**
@@ -273,7 +273,7 @@ struct containerd_images_namespaced_image_list {
      */
     size_t images_len;
     /**
-     * How many images could not be read and are left out; the log says which and why.
+     * How many images could not be read, or have a NUL in a text, and are left out; the log says which and why.
      */
     size_t unreadable;
 };
@@ -386,7 +386,7 @@ struct docker_image_config {
 };
 
 /**
- * An image.
+ * An image. U+FFFD stands in its texts for a NUL, and for what is no Unicode; `json` has the bytes as they are.
  */
 struct docker_image {
     /**
@@ -1244,8 +1244,8 @@ struct containerd_images *containerd_images_open(const char *file,
                                                  const struct containerd_images_options *options);
 
 /**
- * Closes a file and rolls back its transactions. Waits for a call that uses one of them. The handles have ended: every
- * call with them fails.
+ * Closes a file and rolls back its transactions. Waits for calls under way in other threads, a commit above all: when it
+ * returns, nobody has the file. The handles have ended: every call with them fails.
  *
  * @param images NULL is fine
  * @return 0, or -1 with errno EINVAL (not open)
@@ -1313,7 +1313,8 @@ int containerd_images_tx_put(struct containerd_images_transaction *transaction,
  * @param name borrowed; as containerd_images_tx_put
  * @param image out; its members belong to the caller: containerd_images_clear_image
  * @return 0; -1 with errno EINVAL (NULL, the transaction has ended), ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is
- * none, or not initialised), EUCLEAN (the file is damaged), ENOMEM, or what the system said
+ * none, or not initialised), EUCLEAN (the file is damaged, or there is a NUL in digest or media type), ENOMEM, or what the
+ * system said
  *
  * # Safety
  * `name` must be NULL or have as many bytes; `image` NULL or writable; what it held is not freed.
@@ -1328,7 +1329,7 @@ int containerd_images_tx_get(struct containerd_images_transaction *transaction,
  *
  * @param list out; its members belong to the caller: containerd_images_clear_list
  * @return 0; -1 with errno as containerd_images_tx_get. Not initialised is CONTAINERD_IMAGES_NOT_FOUND, not an empty
- * list; EUCLEAN also if something is no image
+ * list; EUCLEAN also if something is no image, or there is a NUL in a digest or media type
  *
  * # Safety
  * `list` must be NULL or writable; what it held is not freed.
@@ -1457,7 +1458,7 @@ struct containerd_images_namespaced *containerd_images_namespaced_open(const cha
                                                                        const struct containerd_images_options *options);
 
 /**
- * Closes a file. A call that uses it in another thread goes on, and keeps it locked until then.
+ * Closes a file. Waits for calls under way in other threads: when it returns, nobody has the file.
  *
  * @param images NULL is fine
  * @return 0, or -1 with errno EINVAL (not open)
@@ -1524,7 +1525,7 @@ int containerd_images_namespaced_delete(struct containerd_images_namespaced *ima
  *
  * @param image out; its members belong to the caller: containerd_images_namespaced_clear_image
  * @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none), EINVAL (NULL, not open, no name of a
- * namespace), EILSEQ, EUCLEAN (the image or the file is damaged), ENOMEM, or what the system said
+ * namespace), EILSEQ, EUCLEAN (the image or the file is damaged, or there is a NUL in a text), ENOMEM, or what the system said
  *
  * # Safety
  * `name_space` and `name` must be NULL or strings, `image` NULL or writable; what it held is not freed.
@@ -1887,7 +1888,7 @@ void docker_image_store_close(struct docker_image_store *store);
  * @param config borrowed; the bytes, which need not end with a NUL
  * @param len their number; at most 10 MiB
  * @return the id, malloc'ed, or NULL with errno EINVAL (NULL, empty), EBADMSG (no config: not JSON, nested deeper than 128
- * levels, a member of a wrong type, no rootfs, more layers in the history than diff IDs), EFBIG (too large), EOPNOTSUPP (not
+ * levels, more than 65,536 elements, a member of a wrong type, no rootfs, more layers in the history than diff IDs), EFBIG (too large), EOPNOTSUPP (not
  * for Linux), ENOENT (its layer is not there), EROFS, EIO (an earlier failure: open it again), or what a callback or the
  * system said
  *

@@ -91,8 +91,17 @@ impl Timestamp {
         Some(format!("{}{dot}{fraction}{zone}", time.format("%Y-%m-%dT%H:%M:%S")))
     }
 
-    /// Parses RFC 3339 as Go does: any year of four digits, any number of fractional digits (beyond nine they are cut).
+    /// Parses RFC 3339 as Go does: any year of four digits, any number of fractional digits (beyond nine they are cut), an
+    /// hour of one digit, a comma for the point, any offset of two digits each.
     pub fn parse_rfc3339(text: &str) -> Result<Self> {
+        Timestamp::parse_usual_rfc3339(text).or_else(|error| {
+            // The usual way of writing is fast, for there are many of them.
+            let usual = usual_rfc3339(text).filter(|usual| usual != text);
+            usual.map_or(Err(error), |usual| Timestamp::parse_usual_rfc3339(&usual))
+        })
+    }
+
+    fn parse_usual_rfc3339(text: &str) -> Result<Self> {
         let bad = || {
             let shown: String = text.chars().take(80).collect();
             Error::invalid(format!("parse time {shown:?}: not YYYY-MM-DDTHH:MM:SS[.n](Z|+HH:MM)"))
@@ -106,7 +115,7 @@ impl Timestamp {
         if digits.is_empty() {
             return Err(bad());
         }
-        let offset = offset_seconds(zone).ok_or_else(bad)?;
+        let offset = any_offset(zone).ok_or_else(bad)?;
         // By hand: a store of many images has very many of these.
         let number = |from: usize, to: usize| -> Option<u32> { head.get(from..to)?.parse().ok() };
         let date =
@@ -137,7 +146,27 @@ fn well_formed(head: &str) -> bool {
     })
 }
 
+/// What Go takes written as everybody else does.
+fn usual_rfc3339(text: &str) -> Option<String> {
+    let mut usual = text.to_owned();
+    if text.as_bytes().get(12) == Some(&b':') {
+        usual.insert(usual.find('T').filter(|at| *at == 10)? + 1, '0');
+    }
+    if usual.as_bytes().get(19) == Some(&b',') {
+        usual.replace_range(19..20, ".");
+    }
+    Some(usual)
+}
+
 fn offset_seconds(zone: &str) -> Option<i64> {
+    /// Seconds of a day.
+    const DAY: i64 = 86_400;
+    let minutes: i64 = zone.get(4..).map_or(Some(0), |minutes| minutes.parse().ok())?;
+    any_offset(zone).filter(|offset| offset.abs() < DAY && minutes < 60)
+}
+
+/// Hours and minutes are not looked at.
+fn any_offset(zone: &str) -> Option<i64> {
     if zone == "Z" {
         return Some(0);
     }
@@ -152,7 +181,7 @@ fn offset_seconds(zone: &str) -> Option<i64> {
         return None;
     }
     let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (hours < 24 && minutes < 60).then_some(sign * (hours * 3600 + minutes * 60))
+    Some(sign * (hours * 3600 + minutes * 60))
 }
 
 /// Midnight UTC of a day, for tests and defaults.
@@ -210,9 +239,25 @@ mod tests {
             assert_eq!(Timestamp::parse_rfc3339(text).unwrap(), time, "{text}");
             assert_eq!(Timestamp::parse_rfc3339(&time.to_rfc3339_nano().unwrap()).unwrap(), time, "{text}");
         }
+        for (text, same) in [
+            ("2026-11-21T7:56:35Z", "2026-11-21T07:56:35Z"),
+            ("2026-11-21T07:56:35,25Z", "2026-11-21T07:56:35.25Z"),
+            ("2026-11-21T7:56:35,25+01:00", "2026-11-21T06:56:35.25Z"),
+            ("2026-11-21T07:56:35+24:00", "2026-11-20T07:56:35Z"),
+            ("2026-11-21T07:56:35-00:90", "2026-11-21T09:26:35Z"),
+        ] {
+            let time = Timestamp::parse_rfc3339(text).unwrap_or_else(|error| panic!("{}", error.report()));
+            assert_eq!(time, Timestamp::parse_rfc3339(same).unwrap(), "{text}");
+            assert!(Timestamp::parse(text).is_err(), "{text}");
+        }
         for bad in [
             "",
             "x",
+            "2026-11-21T7:6:35Z",
+            "2026-11-21T25:56:35Z",
+            "2026-11-21é7:56:35Z",
+            "2026-11-21T07:56:35,Z",
+            "2026-11-21T07:56:35+1:00",
             "2026-11-21",
             "2026-11-21 07:56:35Z",
             "2026-11-21t07:56:35z",

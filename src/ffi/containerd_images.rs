@@ -140,9 +140,17 @@ pub(super) unsafe fn target(target: *const CContainerdDescriptor, name: &str) ->
     Ok(Target { media_type: media_type.to_owned(), digest: digest.to_owned(), size: target.size })
 }
 
+/// A NUL within a text would end it for C, and make another digest, name or label of it.
+pub(super) fn whole<'a>(text: &'a str, what: &str) -> Result<&'a str> {
+    if text.contains('\0') {
+        return Err(Error::corrupt(format!("{what} {text:?}: there is a NUL in it")));
+    }
+    Ok(text)
+}
+
 pub(super) fn target_out(target: &Target, out: &mut CContainerdDescriptor) -> Result<()> {
-    out.media_type = cmem::text(&target.media_type)?;
-    out.digest = cmem::text(&target.digest)?;
+    out.media_type = cmem::text(whole(&target.media_type, "media type")?)?;
+    out.digest = cmem::text(whole(&target.digest, "digest")?)?;
     out.size = target.size;
     Ok(())
 }
@@ -225,8 +233,8 @@ pub unsafe extern "C" fn containerd_images_open(
     })
 }
 
-/// Closes a file and rolls back its transactions. Waits for a call that uses one of them. The handles have ended: every
-/// call with them fails.
+/// Closes a file and rolls back its transactions. Waits for calls under way in other threads, a commit above all: when it
+/// returns, nobody has the file. The handles have ended: every call with them fails.
 ///
 /// @param images NULL is fine
 /// @return 0, or -1 with errno EINVAL (not open)
@@ -245,7 +253,7 @@ pub extern "C" fn containerd_images_close(images: *mut CContainerdImages) -> c_i
         for (_, ongoing) in ended {
             drop(ongoing.end());
         }
-        drop(closed);
+        Held::wait_until_unused(closed);
         Ok(0)
     })
 }
@@ -351,7 +359,8 @@ pub unsafe extern "C" fn containerd_images_tx_put(
 /// @param name borrowed; as containerd_images_tx_put
 /// @param image out; its members belong to the caller: containerd_images_clear_image
 /// @return 0; -1 with errno EINVAL (NULL, the transaction has ended), ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is
-/// none, or not initialised), EUCLEAN (the file is damaged), ENOMEM, or what the system said
+/// none, or not initialised), EUCLEAN (the file is damaged, or there is a NUL in digest or media type), ENOMEM, or what the
+/// system said
 ///
 /// # Safety
 /// `name` must be NULL or have as many bytes; `image` NULL or writable; what it held is not freed.
@@ -376,7 +385,7 @@ pub unsafe extern "C" fn containerd_images_tx_get(
 ///
 /// @param list out; its members belong to the caller: containerd_images_clear_list
 /// @return 0; -1 with errno as containerd_images_tx_get. Not initialised is CONTAINERD_IMAGES_NOT_FOUND, not an empty
-/// list; EUCLEAN also if something is no image
+/// list; EUCLEAN also if something is no image, or there is a NUL in a digest or media type
 ///
 /// # Safety
 /// `list` must be NULL or writable; what it held is not freed.

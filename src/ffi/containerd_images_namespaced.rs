@@ -9,10 +9,10 @@ use std::sync::Arc;
 use once_cell::sync::Lazy;
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{During, Error, Result};
 use crate::ffi::arg::Out;
 use crate::ffi::cmem::{self, CArray, CBox, clear};
-use crate::ffi::containerd_images::{new_handle, target, target_out, timeout, to_open};
+use crate::ffi::containerd_images::{new_handle, target, target_out, timeout, to_open, whole};
 use crate::ffi::global::Held;
 use crate::ffi::guard::{guard, guard_void};
 use crate::ffi::types::{
@@ -64,6 +64,7 @@ unsafe fn image_of(image: *const CContainerdNamespacedImage) -> Result<Namespace
 }
 
 fn image_out(image: &NamespacedImage) -> Result<CBox<CContainerdNamespacedImage>> {
+    no_nul(image)?;
     let mut boxed = CBox::<CContainerdNamespacedImage>::zeroed()?;
     let out = &mut *boxed;
     out.name = cmem::text(&image.name)?;
@@ -74,6 +75,21 @@ fn image_out(image: &NamespacedImage) -> Result<CBox<CContainerdNamespacedImage>
     (out.created_seconds, out.created_nanos) = (created.seconds, created.nanos);
     (out.updated_seconds, out.updated_nanos) = (updated.seconds, updated.nanos);
     Ok(boxed)
+}
+
+/// Whether C can be given all texts of an image.
+fn no_nul(image: &NamespacedImage) -> Result<()> {
+    let check = || -> Result<()> {
+        whole(&image.name, "name")?;
+        whole(&image.target.digest, "digest")?;
+        whole(&image.target.media_type, "media type")?;
+        for (key, value) in image.labels.iter().chain(&image.annotations) {
+            whole(key, "label or annotation")?;
+            whole(value, "value of a label or annotation")?;
+        }
+        Ok(())
+    };
+    check().during(|| format!("image {:?}", image.name))
 }
 
 fn labels_out(labels: &Labels) -> Result<*mut CJsonMapStringString> {
@@ -126,7 +142,7 @@ pub unsafe extern "C" fn containerd_images_namespaced_open(
     })
 }
 
-/// Closes a file. A call that uses it in another thread goes on, and keeps it locked until then.
+/// Closes a file. Waits for calls under way in other threads: when it returns, nobody has the file.
 ///
 /// @param images NULL is fine
 /// @return 0, or -1 with errno EINVAL (not open)
@@ -137,7 +153,7 @@ pub extern "C" fn containerd_images_namespaced_close(images: *mut CContainerdNam
             return Ok(0);
         }
         let closed = OPEN.lock().remove(&images.addr());
-        closed.map(drop).ok_or_else(not_open)?;
+        Held::wait_until_unused(closed.ok_or_else(not_open)?);
         Ok(0)
     })
 }
@@ -238,7 +254,7 @@ pub unsafe extern "C" fn containerd_images_namespaced_delete(
 ///
 /// @param image out; its members belong to the caller: containerd_images_namespaced_clear_image
 /// @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none), EINVAL (NULL, not open, no name of a
-/// namespace), EILSEQ, EUCLEAN (the image or the file is damaged), ENOMEM, or what the system said
+/// namespace), EILSEQ, EUCLEAN (the image or the file is damaged, or there is a NUL in a text), ENOMEM, or what the system said
 ///
 /// # Safety
 /// `name_space` and `name` must be NULL or strings, `image` NULL or writable; what it held is not freed.
@@ -292,9 +308,19 @@ pub unsafe extern "C" fn containerd_images_namespaced_list(
         for (_, problem) in &found.problems {
             log::warn!("left out of the images of {namespace}: {}", problem.report());
         }
+        let mut unreadable = found.problems.len();
+        let mut images = found.images;
+        images.retain(|image| {
+            let checked = no_nul(image);
+            if let Err(problem) = &checked {
+                log::warn!("left out of the images of {namespace}: {}", problem.report());
+                unreadable += 1;
+            }
+            checked.is_ok()
+        });
         let mut out = CBox::<CContainerdNamespacedList>::zeroed()?;
-        (out.images, out.images_len) = CArray::collect(&found.images, image_out)?.into_raw();
-        out.unreadable = found.problems.len();
+        (out.images, out.images_len) = CArray::collect(&images, image_out)?.into_raw();
+        out.unreadable = unreadable;
         list.set(out.into_value());
         Ok(0)
     })

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! `docker_image_store_*`: lists of Docker's images, their names, a daemon's layers, and what frees all these.
 
+use std::borrow::Cow;
 use std::ffi::{c_char, c_int};
 
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::ffi::cmem::{self, CArray, CBox, Members, free, free_array, release, release_texts};
-use crate::ffi::docker_image_store::{id, open_store};
+use crate::ffi::docker_image_store::{NOT_READ, id, open_store};
 use crate::ffi::free::members;
 use crate::ffi::guard::{guard, guard_void};
 use crate::ffi::types::{
@@ -67,6 +68,23 @@ fn texts(values: &[Digest]) -> Vec<String> {
     values.iter().map(Digest::to_string).collect()
 }
 
+/// A NUL within a text would end it for C: U+FFFD stands for it.
+fn plain(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+fn text(value: Option<&str>) -> Result<*mut c_char> {
+    cmem::optional_text(value.map(plain).as_deref())
+}
+
+fn plain_texts(texts: &[String]) -> Vec<Cow<'_, str>> {
+    texts.iter().map(|text| plain(text)).collect()
+}
+
+fn plain_labels(labels: &[(String, String)]) -> Vec<(String, String)> {
+    labels.iter().map(|(key, value)| (plain(key).into_owned(), plain(value).into_owned())).collect()
+}
+
 /// An image; with its bytes it is whole, without them it is as in lists.
 pub(super) fn image(image: &Image, bytes: Option<&[u8]>) -> Result<CBox<CDockerImage>> {
     let config = &*image.config;
@@ -75,17 +93,17 @@ pub(super) fn image(image: &Image, bytes: Option<&[u8]>) -> Result<CBox<CDockerI
     out.id = digest(Some(&image.id))?;
     out.parent = digest(image.parent.as_ref())?;
     out.chain_id = digest(config.chain_id.as_ref())?;
-    out.created = cmem::optional_text(config.created.as_deref())?;
-    out.author = cmem::optional_text(config.author.as_deref())?;
-    out.comment = cmem::optional_text(config.comment.as_deref())?;
-    out.container = cmem::optional_text(config.container.as_deref())?;
-    out.docker_version = cmem::optional_text(config.docker_version.as_deref())?;
-    out.architecture = cmem::optional_text(config.architecture.as_deref())?;
-    out.variant = cmem::optional_text(config.variant.as_deref())?;
-    out.os = cmem::optional_text(config.os.as_deref())?;
-    out.os_version = cmem::optional_text(config.os_version.as_deref())?;
-    out.rootfs_type = cmem::optional_text(config.rootfs_type.as_deref())?;
-    cmem::set_texts(&mut out.os_features, &mut out.os_features_len, &config.os_features)?;
+    out.created = text(config.created.as_deref())?;
+    out.author = text(config.author.as_deref())?;
+    out.comment = text(config.comment.as_deref())?;
+    out.container = text(config.container.as_deref())?;
+    out.docker_version = text(config.docker_version.as_deref())?;
+    out.architecture = text(config.architecture.as_deref())?;
+    out.variant = text(config.variant.as_deref())?;
+    out.os = text(config.os.as_deref())?;
+    out.os_version = text(config.os_version.as_deref())?;
+    out.rootfs_type = text(config.rootfs_type.as_deref())?;
+    cmem::set_texts(&mut out.os_features, &mut out.os_features_len, &plain_texts(&config.os_features))?;
     cmem::set_texts(&mut out.diff_ids, &mut out.diff_ids_len, &texts(&config.diff_ids))?;
     if let Some(bytes) = bytes {
         out.json = cmem::bytes(bytes)?;
@@ -98,10 +116,10 @@ pub(super) fn image(image: &Image, bytes: Option<&[u8]>) -> Result<CBox<CDockerI
 
 fn history(entry: &History) -> Result<CBox<CDockerImageHistory>> {
     let mut out = CBox::<CDockerImageHistory>::zeroed()?;
-    out.created = cmem::optional_text(entry.created.as_deref())?;
-    out.author = cmem::optional_text(entry.author.as_deref())?;
-    out.created_by = cmem::optional_text(entry.created_by.as_deref())?;
-    out.comment = cmem::optional_text(entry.comment.as_deref())?;
+    out.created = text(entry.created.as_deref())?;
+    out.author = text(entry.author.as_deref())?;
+    out.created_by = text(entry.created_by.as_deref())?;
+    out.comment = text(entry.comment.as_deref())?;
     out.empty_layer = entry.empty_layer;
     Ok(out)
 }
@@ -109,15 +127,15 @@ fn history(entry: &History) -> Result<CBox<CDockerImageHistory>> {
 fn run(config: &RunConfig) -> Result<CBox<CDockerImageConfig>> {
     let mut boxed = CBox::<CDockerImageConfig>::zeroed()?;
     let out = &mut *boxed;
-    out.user = cmem::optional_text(config.user.as_deref())?;
-    out.working_dir = cmem::optional_text(config.working_dir.as_deref())?;
-    out.stop_signal = cmem::optional_text(config.stop_signal.as_deref())?;
-    cmem::set_texts(&mut out.exposed_ports, &mut out.exposed_ports_len, &config.exposed_ports)?;
-    cmem::set_texts(&mut out.env, &mut out.env_len, &config.env)?;
-    cmem::set_texts(&mut out.entrypoint, &mut out.entrypoint_len, &config.entrypoint)?;
-    cmem::set_texts(&mut out.cmd, &mut out.cmd_len, &config.cmd)?;
-    cmem::set_texts(&mut out.volumes, &mut out.volumes_len, &config.volumes)?;
-    out.labels = out::texts(&config.labels)?.into_raw();
+    out.user = text(config.user.as_deref())?;
+    out.working_dir = text(config.working_dir.as_deref())?;
+    out.stop_signal = text(config.stop_signal.as_deref())?;
+    cmem::set_texts(&mut out.exposed_ports, &mut out.exposed_ports_len, &plain_texts(&config.exposed_ports))?;
+    cmem::set_texts(&mut out.env, &mut out.env_len, &plain_texts(&config.env))?;
+    cmem::set_texts(&mut out.entrypoint, &mut out.entrypoint_len, &plain_texts(&config.entrypoint))?;
+    cmem::set_texts(&mut out.cmd, &mut out.cmd_len, &plain_texts(&config.cmd))?;
+    cmem::set_texts(&mut out.volumes, &mut out.volumes_len, &plain_texts(&config.volumes))?;
+    out.labels = out::texts(&plain_labels(&config.labels))?.into_raw();
     Ok(boxed)
 }
 
@@ -133,7 +151,7 @@ pub(super) fn removed_layer(layer: &RemovedLayer) -> Result<CBox<CDockerRemovedL
 
 fn name(name: &Association) -> Result<CBox<CDockerImageName>> {
     let mut out = CBox::<CDockerImageName>::zeroed()?;
-    out.name = cmem::text(&name.name)?;
+    out.name = cmem::text(&plain(&name.name))?;
     out.image = digest(Some(&name.image))?;
     Ok(out)
 }
@@ -141,7 +159,7 @@ fn name(name: &Association) -> Result<CBox<CDockerImageName>> {
 fn problem(problem: &Problem) -> Result<CBox<CDockerImageProblem>> {
     let mut out = CBox::<CDockerImageProblem>::zeroed()?;
     out.subject = cmem::text(&problem.subject)?;
-    out.reason = cmem::text(&problem.reason)?;
+    out.reason = cmem::text(&plain(&problem.reason))?;
     out.put_aside = problem.quarantined;
     Ok(out)
 }
@@ -221,7 +239,7 @@ pub unsafe extern "C" fn docker_image_store_children(
     guard("docker_image_store_children", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         // SAFETY: the caller's promise.
         let place = unsafe { arg::out_texts(ids, len, "ids", "len") }?;
         let children = store.read(|db| Ok(db.children(&id)))?;
@@ -279,7 +297,7 @@ pub unsafe extern "C" fn docker_image_store_add_name(
         // SAFETY: the caller's promise.
         let name = unsafe { arg::text(name, "name") }?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         store.write(|db| db.add_name(name, &id, force)).map(|()| 0)
     })
 }
@@ -349,7 +367,7 @@ pub unsafe extern "C" fn docker_image_store_names(
     guard("docker_image_store_names", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         // SAFETY: the caller's promise.
         let place = unsafe { arg::out_texts(names, len, "names", "len") }?;
         let names = store.read(|db| Ok(db.names(&id)))?;
@@ -408,7 +426,7 @@ pub unsafe extern "C" fn docker_image_store_layer(
     guard("docker_image_store_layer", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let chain_id = unsafe { self::id(chain_id, "chain_id") }?;
+        let chain_id = unsafe { self::id(chain_id, "chain_id", "no such layer") }?;
         let layer = store.read(|db| DockerLayers::open(db.root())?.get(&chain_id))?;
         let mut out = CBox::<CDockerLayer>::zeroed()?;
         out.chain_id = digest(Some(&layer.chain_id))?;

@@ -40,16 +40,22 @@ pub(super) fn open_store(store: *const CDockerImageStore) -> Result<Arc<Held<Ima
     open.ok_or_else(|| Error::invalid("store is not open: not from docker_image_store_open, or closed"))
 }
 
-/// The id of an image. What is no digest is no image either, as for Docker: `NotFound`.
+/// What Docker says of an id that is none: before the id itself.
+pub(super) const NOT_READ: &str = "failed to get digest";
+const NOT_DELETED: &str = "unrecognized image ID";
+const NOT_KNOWN: &str = "unknown image ID";
+const NO_PARENT: &str = "unknown parent image ID";
+
+/// The id of an image. What is no digest is no image either, as for Docker: `NotFound`, in these words.
 ///
 /// # Safety
 /// `id` is NULL or a string.
-pub(super) unsafe fn id(id: *const c_char, name: &str) -> Result<Digest> {
+pub(super) unsafe fn id(id: *const c_char, name: &str, missing: &str) -> Result<Digest> {
     // SAFETY: the caller's promise.
     let text = unsafe { arg::text(id, name) }?;
     Digest::parse(text).map_err(|error| {
-        let shown: String = text.chars().take(100).collect();
-        Error::not_found(format!("no such image: {shown:?}")).context(error.report())
+        let shown: String = text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect();
+        Error::not_found(error.report()).context(format!("{missing} {shown}"))
     })
 }
 
@@ -119,7 +125,7 @@ pub extern "C" fn docker_image_store_close(store: *mut CDockerImageStore) {
 /// @param config borrowed; the bytes, which need not end with a NUL
 /// @param len their number; at most 10 MiB
 /// @return the id, malloc'ed, or NULL with errno EINVAL (NULL, empty), EBADMSG (no config: not JSON, nested deeper than 128
-/// levels, a member of a wrong type, no rootfs, more layers in the history than diff IDs), EFBIG (too large), EOPNOTSUPP (not
+/// levels, more than 65,536 elements, a member of a wrong type, no rootfs, more layers in the history than diff IDs), EFBIG (too large), EOPNOTSUPP (not
 /// for Linux), ENOENT (its layer is not there), EROFS, EIO (an earlier failure: open it again), or what a callback or the
 /// system said
 ///
@@ -163,7 +169,7 @@ pub unsafe extern "C" fn docker_image_store_get(
     guard("docker_image_store_get", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         let (found, bytes) = store.read(|db| db.get_with_bytes(&id))?;
         Ok(image(&found, Some(&bytes))?.into_raw())
     })
@@ -191,7 +197,7 @@ pub unsafe extern "C" fn docker_image_store_delete(
     guard("docker_image_store_delete", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_DELETED) }?;
         let place = if removed.is_null() {
             None
         } else {
@@ -250,9 +256,9 @@ pub unsafe extern "C" fn docker_image_store_set_parent(
     guard("docker_image_store_set_parent", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_KNOWN) }?;
         // SAFETY: the caller's promise.
-        let parent = unsafe { self::id(parent, "parent") }?;
+        let parent = unsafe { self::id(parent, "parent", NO_PARENT) }?;
         store.write(|db| db.set_parent(&id, &parent)).map(|()| 0)
     })
 }
@@ -274,7 +280,7 @@ pub unsafe extern "C" fn docker_image_store_get_parent(
     guard("docker_image_store_get_parent", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         let parent = store.read(|db| db.parent(&id))?;
         cmem::text(&parent.to_string())
     })
@@ -306,7 +312,7 @@ pub unsafe extern "C" fn docker_image_store_set_last_updated(
     guard("docker_image_store_set_last_updated", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_KNOWN) }?;
         store.write(|db| db.set_last_updated(&id)).map(|()| 0)
     })
 }
@@ -329,7 +335,7 @@ pub unsafe extern "C" fn docker_image_store_get_last_updated(
     guard("docker_image_store_get_last_updated", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         // SAFETY: the caller's promise.
         let place = unsafe { arg::out(time, "time") }?;
         let time = store.read(|db| db.last_updated(&id))?;
@@ -357,7 +363,7 @@ pub unsafe extern "C" fn docker_image_store_set_built_locally(
     guard("docker_image_store_set_built_locally", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_KNOWN) }?;
         store.write(|db| db.set_built_locally(&id)).map(|()| 0)
     })
 }
@@ -378,7 +384,7 @@ pub unsafe extern "C" fn docker_image_store_is_built_locally(
     guard("docker_image_store_is_built_locally", || {
         let store = open_store(store)?;
         // SAFETY: the caller's promise.
-        let id = unsafe { self::id(id, "id") }?;
+        let id = unsafe { self::id(id, "id", NOT_READ) }?;
         store.read(|db| db.is_built_locally(&id)).map(c_int::from)
     })
 }

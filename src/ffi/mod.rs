@@ -47,3 +47,6 @@ pub mod storage_layer;
 pub mod storage_rootfs;
 pub(crate) mod stream;
 pub mod types;
+
+#[cfg(test)]
+mod containerd_images_tests;

@@ -202,7 +202,7 @@ fn read(text: &[u8]) -> Result<Config> {
     config.history = next().objects().into_iter().map(history).collect();
     config.run = run(&mut next());
 
-    if let Some(other) = config.os.as_deref().filter(|os| !os.is_empty() && *os != LINUX) {
+    if let Some(other) = config.os.as_deref().filter(|os| !os.is_empty() && !os.eq_ignore_ascii_case(LINUX)) {
         let shown: String = other.chars().take(80).collect();
         return Err(Error::new(
             ErrorKind::Unsupported,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! What is known of all images, in memory.
 
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -98,21 +99,41 @@ impl Index {
 
     /// Whether `ancestor` is above `id`, or `id` itself. Also where parents go round in a circle.
     pub(super) fn descends_from(&self, id: &Digest, ancestor: &Digest) -> bool {
-        let mut at = Some(*id);
-        let mut seen = BTreeSet::new();
-        while let Some(id) = at.filter(|id| seen.insert(*id)) {
-            if id == *ancestor {
-                return true;
-            }
-            at = self.parent(&id);
+        if id == ancestor {
+            return true;
         }
-        false
+        // Almost always the answer: what has no children is above nothing.
+        if !self.children.contains_key(ancestor) {
+            return false;
+        }
+        // A way with more steps than there are parents goes round.
+        let above = std::iter::successors(self.parent(id), |id| self.parent(id));
+        above.take(self.parents.len()).any(|id| id == *ancestor)
     }
 
     /// Images that are above themselves: what a daemon has let happen.
     pub(super) fn circles(&self) -> Vec<Digest> {
-        let above = |id: &&Digest| self.parent(id).is_some_and(|parent| self.descends_from(&parent, id));
-        self.parents.keys().filter(above).copied().collect()
+        // Each image is looked at once: the way up from it ends at a root, at one of an earlier way, or within itself.
+        let mut ways: HashMap<Digest, usize> = HashMap::with_capacity(self.parents.len());
+        let mut circles = Vec::new();
+        for (way, start) in self.parents.keys().enumerate() {
+            let mut at = Some(*start);
+            while let Some(id) = at {
+                match ways.entry(id) {
+                    Vacant(place) => place.insert(way),
+                    Occupied(place) if *place.get() == way => {
+                        let round = std::iter::successors(self.parent(&id), |id| self.parent(id));
+                        circles.push(id);
+                        circles.extend(round.take_while(|other| *other != id));
+                        break;
+                    }
+                    Occupied(_) => break,
+                };
+                at = self.parent(&id);
+            }
+        }
+        circles.sort_unstable();
+        circles
     }
 
     /// The image that a person means: by its id, or the beginning of one, with or without `sha256:`.
@@ -150,4 +171,47 @@ fn bounds(prefix: &str) -> Option<(Digest, Digest)> {
     high.get_mut(..prefix.len())?.copy_from_slice(prefix.as_bytes());
     let digest = |hex: &[u8]| Digest::from_hex(std::str::from_utf8(hex).ok()?).ok();
     Some((digest(&low)?, digest(&high)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u32) -> Digest {
+        Digest::of(&number.to_be_bytes())
+    }
+
+    /// Each points to the one before it; the first to `above`.
+    fn chain(length: u32, above: Option<u32>) -> Index {
+        let mut index = Index::default();
+        for number in 0..length {
+            index.set_parent(&id(number), number.checked_sub(1).or(above).map(id));
+        }
+        index
+    }
+
+    /// With a look at the whole way for each image it would not come to an end.
+    #[test]
+    fn circles_are_found_in_very_long_chains() {
+        const LENGTH: u32 = 200_000;
+        assert_eq!(chain(LENGTH, None).circles(), []);
+        assert_eq!(chain(LENGTH, Some(LENGTH)).circles(), []);
+        assert_eq!(chain(LENGTH, Some(LENGTH - 1)).circles().len(), LENGTH as usize);
+        // What leads into a circle is none of it.
+        let mut wanted: Vec<_> = (0..5).map(id).collect();
+        wanted.sort_unstable();
+        assert_eq!(chain(LENGTH, Some(4)).circles(), wanted);
+        assert_eq!(chain(LENGTH, Some(0)).circles(), [id(0)]);
+    }
+
+    #[test]
+    fn who_descends_from_whom_is_known_also_in_circles() {
+        let index = chain(10, None);
+        assert!(index.descends_from(&id(9), &id(0)) && index.descends_from(&id(3), &id(3)));
+        assert!(!index.descends_from(&id(0), &id(9)) && !index.descends_from(&id(2), &id(3)));
+        let round = chain(10, Some(4));
+        assert!(round.descends_from(&id(9), &id(0)) && round.descends_from(&id(0), &id(4)));
+        assert!(!round.descends_from(&id(9), &id(77)) && !round.descends_from(&id(0), &id(6)));
+        assert!(chain(1, Some(0)).descends_from(&id(0), &id(0)));
+    }
 }

@@ -288,14 +288,26 @@ impl ImageDb {
     }
 
     fn verified(&self, images: Vec<(Arc<Entry>, Option<Digest>)>) -> Vec<Image> {
+        let (found, bad) = self.verify_all(images);
+        for (id, error) in bad {
+            log::error!("image {id}: {}", error.report());
+        }
+        found
+    }
+
+    /// Those that are what they were, and why others are not.
+    fn verify_all(&self, images: Vec<(Arc<Entry>, Option<Digest>)>) -> (Vec<Image>, Vec<(Digest, Error)>) {
         let mut found = Vec::with_capacity(images.len());
+        let mut bad = Vec::new();
         for (entry, parent) in images {
             match self.verify(&entry) {
                 Ok(()) => found.push(Image { id: entry.id, parent, config: entry.config.clone() }),
-                Err(error) => log::error!("image {}: {}", entry.id, error.report()),
+                // Deleted since the list was made.
+                Err(_) if !self.exists(&entry.id) => {}
+                Err(error) => bad.push((entry.id, error)),
             }
         }
-        found
+        (found, bad)
     }
 
     /// Reads and verifies the config, unless it is the file that was verified before.

@@ -3,13 +3,20 @@
 //!
 //! Names of members are matched without regard to case, of members given twice the later one wins (objects and maps are
 //! merged), `null` leaves a text, flag or number as it is and empties everything else, a value of another type is an
-//! error, unknown members are skipped. Different on purpose: nesting is limited to 128 levels, and text has to be
-//! Unicode.
+//! error, unknown members are skipped, what is no Unicode becomes U+FFFD. Different on purpose: nesting is limited to 128
+//! levels, and there is a limit to how many elements arrays and maps have, which take many times their length in memory.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// Most levels of nesting.
+const DEEPEST: usize = 127;
+
+/// Most elements of all arrays and maps that are wanted together. An image has some hundreds.
+pub(super) const MOST_ELEMENTS: usize = 1 << 16;
 
 /// What a member is to be.
 #[derive(Debug)]
@@ -63,10 +70,76 @@ pub(super) enum Node {
 
 /// Reads a whole text as an object of these members; `null` is one without any.
 pub(super) fn read(text: &[u8], members: &'static [Member]) -> serde_json::Result<Node> {
-    let mut source = serde_json::Deserializer::from_slice(text);
+    let text = as_text(text);
+    if is_too_deep(text.as_bytes()) {
+        return Err(serde_json::Error::custom(format!("nested deeper than {DEEPEST} levels")));
+    }
+    let mut source = serde_json::Deserializer::from_str(&text);
     let mut node = Node::Absent;
-    Element { members, into: &mut node }.deserialize(&mut source)?;
+    let left = Cell::new(MOST_ELEMENTS);
+    Element { members, into: &mut node, left: &left }.deserialize(&mut source)?;
     source.end().map(|()| node)
+}
+
+/// JSON as Go takes it: bytes that are no UTF-8, and halves of surrogate pairs, are U+FFFD.
+pub(super) fn as_text(text: &[u8]) -> Cow<'_, str> {
+    /// Of an escape, `\\uxxxx`.
+    const LENGTH: usize = 6;
+    let text = String::from_utf8_lossy(text);
+    let code = |at: usize| -> Option<u32> {
+        let digits = text.get(at..at.checked_add(LENGTH)?)?.strip_prefix("\\u")?;
+        u32::from_str_radix(digits, 16).ok()
+    };
+    let mut lone = Vec::new();
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += found;
+        at += match code(at) {
+            Some(0xd800..0xdc00) if matches!(code(at + LENGTH), Some(0xdc00..0xe000)) => 2 * LENGTH,
+            Some(0xd800..0xe000) => {
+                lone.push(at);
+                LENGTH
+            }
+            // Also what is no escape: outside of ASCII it has no end behind the next byte.
+            _ => 1 + text.get(at + 1..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8),
+        };
+    }
+    if lone.is_empty() {
+        return text;
+    }
+    let mut mended = text.into_owned();
+    for at in lone {
+        mended.replace_range(at..at + LENGTH, "\\ufffd");
+    }
+    Cow::Owned(mended)
+}
+
+/// Whether there are more levels of nesting than anybody needs. What is skipped is not counted by the parser.
+fn is_too_deep(text: &[u8]) -> bool {
+    let opening = |byte: &u8| matches!(byte, b'[' | b'{');
+    // Almost always enough.
+    if text.iter().filter(|byte| opening(byte)).count() <= DEEPEST {
+        return false;
+    }
+    let mut depth = 0usize;
+    let mut bytes = text.iter();
+    let mut in_text = false;
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_text = !in_text,
+            b'\\' if in_text => drop(bytes.next()),
+            _ if in_text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > DEEPEST {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
 }
 
 impl Node {
@@ -117,7 +190,7 @@ impl Node {
 }
 
 /// Whether a name in the text means a member. Go folds two letters outside of ASCII onto ASCII ones.
-fn means(name: &str, member: &str) -> bool {
+pub(super) fn means(name: &str, member: &str) -> bool {
     if name.is_ascii() {
         return name.eq_ignore_ascii_case(member);
     }
@@ -133,6 +206,14 @@ fn means(name: &str, member: &str) -> bool {
 struct Fill<'a> {
     shape: &'static Shape,
     into: &'a mut Node,
+    left: &'a Cell<usize>,
+}
+
+/// Counts an element of an array or map.
+fn count<E: serde::de::Error>(left: &Cell<usize>) -> Result<(), E> {
+    let rest = left.get().checked_sub(1);
+    left.set(rest.ok_or_else(|| E::custom(format!("it has more than {MOST_ELEMENTS} elements")))?);
+    Ok(())
 }
 
 impl<'de> DeserializeSeed<'de> for Fill<'_> {
@@ -192,6 +273,14 @@ impl<'de> Visitor<'de> for Fill<'_> {
         Ok(())
     }
 
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
+        // "-0" is a whole number for Go.
+        if value == 0.0 && value.is_sign_negative() {
+            return self.visit_i64(0);
+        }
+        Err(E::invalid_type(serde::de::Unexpected::Float(value), &self))
+    }
+
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
         match self.shape {
             Shape::Text => *self.into = Node::Text(value.to_owned()),
@@ -210,6 +299,7 @@ impl<'de> Visitor<'de> for Fill<'_> {
             Shape::Texts | Shape::TextOrTexts => {
                 let mut texts = Vec::new();
                 while let Some(text) = source.next_element::<Option<Cow<'de, str>>>()? {
+                    count(self.left)?;
                     texts.push(text.unwrap_or_default().into_owned());
                 }
                 *self.into = Node::Texts(texts);
@@ -218,8 +308,11 @@ impl<'de> Visitor<'de> for Fill<'_> {
                 let mut objects = Vec::new();
                 loop {
                     let mut object = Node::Absent;
-                    match source.next_element_seed(Element { members, into: &mut object })? {
-                        Some(()) => objects.push(object),
+                    match source.next_element_seed(Element { members, into: &mut object, left: self.left })? {
+                        Some(()) => {
+                            count(self.left)?;
+                            objects.push(object);
+                        }
                         None => break,
                     }
                 }
@@ -232,13 +325,14 @@ impl<'de> Visitor<'de> for Fill<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<(), A::Error> {
         match self.shape {
-            Shape::Object(members) => fill_object(source, members, self.into),
+            Shape::Object(members) => fill_object(source, members, self.into, self.left),
             Shape::TextMap => {
                 let mut pairs = match std::mem::take(self.into) {
                     Node::Map(pairs) => pairs,
                     _ => Vec::new(),
                 };
                 while let Some((key, value)) = source.next_entry::<String, Option<String>>()? {
+                    count(self.left)?;
                     pairs.push((key, value.unwrap_or_default()));
                 }
                 *self.into = Node::Map(without_duplicates(pairs));
@@ -247,7 +341,12 @@ impl<'de> Visitor<'de> for Fill<'_> {
             Shape::Keys => {
                 let mut keys = self.into.texts();
                 while let Some(key) = source.next_key::<String>()? {
-                    source.next_value_seed(Fill { shape: &EMPTY, into: &mut Node::Absent })?;
+                    count(self.left)?;
+                    source.next_value_seed(Fill {
+                        shape: &EMPTY,
+                        into: &mut Node::Absent,
+                        left: self.left,
+                    })?;
                     keys.push(key);
                 }
                 let pairs = without_duplicates(keys.into_iter().map(|key| (key, ())).collect());
@@ -266,16 +365,17 @@ fn fill_object<'de, A: MapAccess<'de>>(
     mut source: A,
     members: &'static [Member],
     into: &mut Node,
+    left: &Cell<usize>,
 ) -> Result<(), A::Error> {
     let mut nodes = into.members().unwrap_or_else(|| vec![Node::Absent; members.len()]);
     while let Some(Name(name)) = source.next_key::<Name<'de>>()? {
         let known = members.iter().zip(&mut nodes).find(|((member, _), _)| means(&name, member));
         match known {
             Some(((member, shape), into)) => source
-                .next_value_seed(Fill { shape, into })
+                .next_value_seed(Fill { shape, into, left })
                 .map_err(|error| A::Error::custom(format!("member {member:?}: {error}")))?,
             None => {
-                source.next_value::<Skip>()?;
+                source.next_value::<IgnoredAny>()?;
             }
         }
     }
@@ -303,6 +403,7 @@ fn without_duplicates<T>(pairs: Vec<(String, T)>) -> Vec<(String, T)> {
 struct Element<'a> {
     members: &'static [Member],
     into: &'a mut Node,
+    left: &'a Cell<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {
@@ -325,7 +426,7 @@ impl<'de> Visitor<'de> for Element<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, source: A) -> Result<(), A::Error> {
-        fill_object(source, self.members, self.into)
+        fill_object(source, self.members, self.into, self.left)
     }
 }
 
@@ -351,166 +452,6 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
     }
 }
 
-/// Any value, looked at only as far as it has to be well-formed. `IgnoredAny` would know no limit of nesting.
-struct Skip;
-
-impl<'de> serde::Deserialize<'de> for Skip {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        source.deserialize_any(Skip)
-    }
-}
-
-impl<'de> Visitor<'de> for Skip {
-    type Value = Skip;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-    fn visit_unit<E>(self) -> Result<Skip, E> {
-        Ok(Skip)
-    }
-    fn visit_bool<E>(self, _: bool) -> Result<Skip, E> {
-        Ok(Skip)
-    }
-    fn visit_u64<E>(self, _: u64) -> Result<Skip, E> {
-        Ok(Skip)
-    }
-    fn visit_i64<E>(self, _: i64) -> Result<Skip, E> {
-        Ok(Skip)
-    }
-    fn visit_f64<E>(self, _: f64) -> Result<Skip, E> {
-        Ok(Skip)
-    }
-    fn visit_str<E>(self, _: &str) -> Result<Skip, E> {
-        Ok(Skip)
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Skip, A::Error> {
-        while source.next_element::<Skip>()?.is_some() {}
-        Ok(Skip)
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Skip, A::Error> {
-        while source.next_key::<IgnoredAny>()?.is_some() {
-            source.next_value::<Skip>()?;
-        }
-        Ok(Skip)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    static MEMBERS: &[Member] = &[
-        ("text", Shape::Text),
-        ("time", Shape::Time),
-        ("flag", Shape::Flag),
-        ("number", Shape::Number),
-        ("texts", Shape::Texts),
-        ("either", Shape::TextOrTexts),
-        ("map", Shape::TextMap),
-        ("keys", Shape::Keys),
-        ("object", Shape::Object(&[("a", Shape::Text), ("sk", Shape::Text)])),
-        ("objects", Shape::Objects(&[("a", Shape::Text)])),
-    ];
-
-    fn member(text: &str, name: &str) -> Node {
-        let mut node = read(text.as_bytes(), MEMBERS).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let at = MEMBERS.iter().position(|(known, _)| *known == name).unwrap();
-        node.members().unwrap().swap_remove(at)
-    }
-
-    fn text(value: &str) -> Node {
-        Node::Text(value.into())
-    }
-
-    fn texts(values: &[&str]) -> Node {
-        Node::Texts(values.iter().map(|value| (*value).into()).collect())
-    }
-
-    #[test]
-    fn names_are_matched_without_regard_to_case() {
-        for name in ["text", "TEXT", "Text", "tEXt"] {
-            assert_eq!(member(&format!(r#"{{"{name}":"x"}}"#), "text"), text("x"), "{name}");
-        }
-        let object = |a: Node, sk: Node| Node::Object(vec![a, sk]);
-        assert_eq!(member(r#"{"object":{"\u017f\u212a":"x"}}"#, "object"), object(Node::Absent, text("x")));
-        assert_eq!(member(r#"{"text ":"x","téxt":"y"}"#, "text"), Node::Absent);
-    }
-
-    #[test]
-    fn the_later_of_duplicates_wins_and_objects_are_merged() {
-        assert_eq!(member(r#"{"text":"1","TEXT":"2"}"#, "text"), text("2"));
-        assert_eq!(member(r#"{"texts":["1"],"texts":["2","3"]}"#, "texts"), texts(&["2", "3"]));
-        assert_eq!(
-            member(r#"{"object":{"a":"1"},"object":{"sk":"2"}}"#, "object"),
-            Node::Object(vec![text("1"), text("2")])
-        );
-        let map = member(r#"{"map":{"a":"1","b":"2","a":"3"},"map":{"c":"4","b":"5"}}"#, "map");
-        let pairs = [("a", "3"), ("b", "5"), ("c", "4")].map(|(key, value)| (key.into(), value.into()));
-        assert_eq!(map, Node::Map(pairs.to_vec()));
-    }
-
-    #[test]
-    fn null_keeps_scalars_and_empties_the_rest() {
-        assert_eq!(member(r#"{"text":"1","text":null}"#, "text"), text("1"));
-        assert_eq!(member(r#"{"flag":true,"flag":null}"#, "flag"), Node::Flag(true));
-        assert_eq!(member(r#"{"texts":["1"],"texts":null}"#, "texts"), Node::Absent);
-        assert_eq!(member(r#"{"object":{"a":"1"},"object":null}"#, "object"), Node::Absent);
-        assert_eq!(member(r#"{"texts":["1",null]}"#, "texts"), texts(&["1", ""]));
-        let empty = Node::Object(vec![Node::Absent]);
-        assert_eq!(member(r#"{"objects":[null,{}]}"#, "objects"), Node::Objects(vec![empty.clone(), empty]));
-    }
-
-    #[test]
-    fn a_value_of_another_type_is_an_error_that_names_the_member() {
-        for bad in [
-            r#"{"text":5}"#,
-            r#"{"text":["x"]}"#,
-            r#"{"time":"yesterday"}"#,
-            r#"{"time":""}"#,
-            r#"{"flag":"true"}"#,
-            r#"{"number":1.0}"#,
-            r#"{"number":"1"}"#,
-            r#"{"number":9223372036854775808}"#,
-            r#"{"texts":"x"}"#,
-            r#"{"texts":[1]}"#,
-            r#"{"either":5}"#,
-            r#"{"either":{}}"#,
-            r#"{"map":[]}"#,
-            r#"{"map":{"a":1}}"#,
-            r#"{"keys":{"a":1}}"#,
-            r#"{"object":[]}"#,
-            r#"{"objects":{}}"#,
-            r#"{"objects":["x"]}"#,
-        ] {
-            let error = read(bad.as_bytes(), MEMBERS).unwrap_err().to_string();
-            let name = bad.split('"').nth(1).unwrap();
-            assert!(error.contains(&format!("member {name:?}")), "{bad}: {error}");
-        }
-        assert_eq!(member(r#"{"either":"x"}"#, "either"), texts(&["x"]));
-        assert_eq!(member(r#"{"keys":{"a":{},"b":null,"c":{"x":[1]}}}"#, "keys"), texts(&["a", "b", "c"]));
-        assert_eq!(member(r#"{"number":-5}"#, "number"), Node::Number(-5));
-    }
-
-    #[test]
-    fn what_is_skipped_has_to_be_well_formed_and_not_too_deep() {
-        assert_eq!(member(r#"{"x":[{"a":1.5e3},[],null,true,"é"],"text":"y"}"#, "text"), text("y"));
-        for bad in [
-            &br#"{"x":[}"#[..],
-            br#"{"x":"\ud800"}"#,
-            b"{\"x\":\"\xff\"}",
-            br#"{"x":1}x"#,
-            b"{} {}",
-            b"[]",
-            b"",
-        ] {
-            assert!(read(bad, MEMBERS).is_err(), "{}", String::from_utf8_lossy(bad));
-        }
-        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
-            let nested =
-                |levels: usize| format!(r#"{{"x":{}1{}}}"#, open.repeat(levels), close.repeat(levels));
-            assert!(read(nested(126).as_bytes(), MEMBERS).is_ok());
-            assert!(read(nested(128).as_bytes(), MEMBERS).is_err());
-            assert!(read(nested(1_000_000).as_bytes(), MEMBERS).is_err());
-        }
-    }
-}
+#[path = "tests/shape.rs"]
+mod tests;

@@ -39,21 +39,31 @@ fn tolerate(result: io::Result<()>) -> Result<bool> {
     }
 }
 
-/// Columns, each as wide as its widest cell; the last one is not padded.
+/// Widest column: one that is wider is not worth the room in all the other rows.
+const WIDEST: usize = 120;
+
+/// Columns, each as wide as its widest cell, up to a limit; the last one is not padded.
 pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<()> {
     let mut widths = head.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(cell.chars().count().min(WIDEST));
         }
     }
-    let line = |cells: Vec<&str>| {
-        let padded: Vec<String> =
-            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        padded.join("   ").trim_end().to_owned()
-    };
+    let line = |cells: Vec<&str>| padded(&cells, &widths);
     let rows = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
     lines(std::iter::once(line(head.to_vec())).chain(rows))
+}
+
+/// One line. By hand: a width of 65,536 and more makes `format!` panic.
+fn padded(cells: &[&str], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths) {
+        line.push_str(cell);
+        line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 3));
+    }
+    line.truncate(line.trim_end().len());
+    line
 }
 
 /// How long ago, for people.
@@ -82,6 +92,15 @@ pub(crate) fn age(created: Option<&str>, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_padded_however_long_they_are() {
+        assert_eq!(padded(&["a", "é", "c"], &[3, 2, 9]), "a     é    c");
+        let long = "x".repeat(70_000);
+        assert_eq!(padded(&[&long, "b"], &[70_000, 1]), format!("{long}   b"));
+        assert_eq!(padded(&[&long, "b"], &[WIDEST, 1]), format!("{long}   b"));
+        table(["A", "B"], &[[long, "b".to_owned()], ["a".to_owned(), "b".repeat(70_000)]]).unwrap();
+    }
 
     #[test]
     fn ages() {

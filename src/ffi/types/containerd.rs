@@ -19,7 +19,7 @@ pub struct CContainerdImagesOptions {
     pub timeout_ms: i64,
 }
 
-/// What the name of an image points to.
+/// What the name of an image points to. Bytes of a file that are no UTF-8 are U+FFFD here; there is no NUL in these texts.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CContainerdDescriptor {
@@ -53,7 +53,7 @@ pub struct CContainerdImageList {
     pub images_len: usize,
 }
 
-/// An image of a namespace.
+/// An image of a namespace. Bytes of a file that are no UTF-8 are U+FFFD here; there is no NUL in these texts.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CContainerdNamespacedImage {
@@ -83,7 +83,7 @@ pub struct CContainerdNamespacedList {
     pub images: *mut CContainerdNamespacedImage,
     /// Their number.
     pub images_len: usize,
-    /// How many images could not be read and are left out; the log says which and why.
+    /// How many images could not be read, or have a NUL in a text, and are left out; the log says which and why.
     pub unreadable: usize,
 }
 

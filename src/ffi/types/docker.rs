@@ -126,7 +126,7 @@ pub struct CDockerImageConfig {
     pub labels: *mut CJsonMapStringString,
 }
 
-/// An image.
+/// An image. U+FFFD stands in its texts for a NUL, and for what is no Unicode; `json` has the bytes as they are.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CDockerImage {

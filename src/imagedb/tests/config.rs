@@ -67,6 +67,12 @@ fn every_member_that_docker_knows_has_its_type() {
         r#""Size":5"#,
         r#""created":"0001-01-01T00:00:00Z""#,
         r#""moby.buildkit.buildinfo.v1":"eyJ9""#,
+        r#""Size":-0"#,
+        r#""other":[1e400,-1e-400,123456789012345678901234567890]"#,
+        r#""created":"2020-01-02T3:04:05Z""#,
+        r#""created":"2020-01-02T03:04:05,5+25:99""#,
+        r#""history":[{"created":"2020-01-02T03:04:05.1234567890123Z"}]"#,
+        r#""author":"\ud800""#,
     ] {
         let text = format!(r#"{{"rootfs":{{}},{fine}}}"#);
         Config::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{fine}: {}", error.report()));

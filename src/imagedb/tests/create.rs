@@ -128,7 +128,6 @@ fn create_of_garbage_is_an_error_that_leaves_nothing() {
         b"\0",
         b"{\"rootfs\":{}}\0",
         b"{\"rootfs\":{},\"comment\":\"\0\"}",
-        b"{\"rootfs\":{},\"comment\":\"\xff\"}",
         b"\xef\xbb\xbf{\"rootfs\":{}}",
         b"{\"rootfs\":[]}",
         b"{\"rootfs\":{\"diff_ids\":{}}}",
@@ -169,6 +168,8 @@ fn create_for_another_operating_system_is_an_error_that_leaves_nothing() {
         "unsupported image operating system \"windows\"",
     );
     store.create(br#"{"os":"linux","rootfs":{}}"#).unwrap();
+    store.create(br#"{"os":"Linux","rootfs":{}}"#).unwrap();
+    store.create(br#"{"os":"LINUX","rootfs":{}}"#).unwrap();
     store.create(br#"{"os":"","rootfs":{}}"#).unwrap();
 }
 

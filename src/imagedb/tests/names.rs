@@ -134,8 +134,13 @@ fn of_a_tag_and_a_digest_the_digest_counts() {
 #[test]
 fn a_repository_named_like_an_algorithm_is_refused() {
     let store = Store::new();
-    for name in ["sha256", "sha256:tag", "docker.io/library/sha256:x", &format!("sha256:{}", image(1).hex())]
-    {
+    for name in [
+        "sha256",
+        "sha256:tag",
+        "docker.io/library/sha256:x",
+        &format!("sha256:{}", image(1).hex()),
+        &by_digest("sha256", 1),
+    ] {
         let text = "refusing to create an ambiguous tag using digest algorithm as name";
         fails(store.add_name(name, &image(1), false), ErrorKind::InvalidArgument, text);
     }
@@ -169,9 +174,17 @@ fn a_name_of_an_image_that_is_gone_stays() {
 
 #[test]
 fn an_unreadable_file_is_put_aside_and_begun_anew() {
-    for bad in
-        [&b""[..], b"{", b"[]", b"{\"Repositories\":5}", b"{\"Repositories\":{\"a\":[]}}", b"\xff", b"{} x"]
-    {
+    for bad in [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"5",
+        b"{\"Repositories\":5}",
+        b"{\"Repositories\":[]}",
+        b"\xff",
+        b"{} x",
+        b"{\"x\":01}",
+    ] {
         let mut store = Store::new();
         let id = store.create(&bare("x")).unwrap();
         store.close();
@@ -207,10 +220,112 @@ fn entries_that_are_not_understood_are_kept() {
 
 #[test]
 fn a_file_with_null_in_it_is_one_without_names() {
-    for nothing in [r#"{"Repositories":null}"#, "{}"] {
+    for nothing in
+        [r#"{"Repositories":null}"#, "{}", "null", r#"{"Repositories":{"a":null,"b":{"b:1":null}}}"#]
+    {
         let mut store = Store::new();
         std::fs::write(store.root.join(FILE), nothing).unwrap();
         store.reopen();
         assert_eq!((store.problems().len(), store.all_names().len()), (0, 0), "{nothing}");
     }
+}
+
+#[test]
+fn names_are_read_as_go_reads_them() {
+    let id = image(1);
+    for (text, names) in [
+        (format!(r#"{{"repositories":{{"a":{{"a:1":"{id}"}}}}}}"#), vec!["a:1"]),
+        (format!(r#"{{"REPOſITORIEſ":{{"a":{{"a:1":"{id}"}}}},"other":[1e400]}}"#), vec!["a:1"]),
+        (format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}","a:2":null}},"b":null}}}}"#), vec!["a:1"]),
+        (format!(r#"{{"Repositories":{{"a":{{"a:0":"{id}"}},"a":{{"a:1":"{id}"}}}}}}"#), vec!["a:1"]),
+        (
+            format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}"}}}},"repositories":{{"b":{{"b:1":"{id}"}}}}}}"#),
+            vec!["a:1", "b:1"],
+        ),
+        (format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}","\ud800":"x"}}}}}}"#), vec!["a:1"]),
+    ] {
+        let text = text.replace("1e400", "1e4");
+        let mut store = Store::new();
+        std::fs::write(store.root.join(FILE), &text).unwrap();
+        store.reopen();
+        assert_eq!(
+            (store.problems(), store.names(&id)),
+            (&[][..], names.iter().map(|name| (*name).to_owned()).collect()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_odd_entry_does_not_take_the_others_with_it() {
+    let id = image(1);
+    for odd in [
+        r#""b":{"b:1":5}"#,
+        r#""b":{"b:1":{}}"#,
+        r#""b:1":[]"#,
+        r#""b:1":"text""#,
+        r#""b":{"b:1":[1],"b:2":null}"#,
+    ] {
+        let saved = format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}"}},{odd},"c":{{"c:1":"{id}"}}}}}}"#);
+        let mut store = Store::new();
+        store.close();
+        std::fs::write(store.root.join(FILE), &saved).unwrap();
+        {
+            let db = open_as(store.root.path(), store.layers.clone(), Ownership::ReadOnly).unwrap();
+            assert_eq!((db.problems().len(), db.names(&id).len()), (1, 2), "{odd}");
+            assert_eq!(text_of(store.root.path()), saved);
+        }
+        let db = store.reopen();
+        assert_eq!(db.names(&id), ["a:1", "c:1"], "{odd}");
+        let problem = &db.problems()[0];
+        assert_eq!((db.problems().len(), problem.subject.as_str(), problem.quarantined), (1, FILE, true));
+        assert!(problem.reason.ends_with(r#"were left out: "b:1""#), "{}", problem.reason);
+        // The file as it was is in the quarantine; what is at its place is one that a daemon takes.
+        let aside = db.state.quarantined().unwrap();
+        assert_eq!(std::fs::read_to_string(&aside[0].path).unwrap(), saved);
+        assert_eq!(
+            text_of(db.root()),
+            format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}"}},"c":{{"c:1":"{id}"}}}}}}"#)
+        );
+        assert_eq!(store.reopen().problems(), []);
+    }
+}
+
+fn text_of(root: &Path) -> String {
+    std::fs::read_to_string(root.join(FILE)).unwrap()
+}
+
+#[test]
+fn a_file_that_the_disk_does_not_give_stays_where_it_is() {
+    for errno in [libc::EIO, libc::EMFILE, libc::ENOMEM] {
+        let mut store = Store::new();
+        let id = store.create(&bare("x")).unwrap();
+        store.add_name("a:1", &id, false).unwrap();
+        let saved = text(&store);
+        store.close();
+        let fail = move |step: &str| match step {
+            "read names" => Err(Error::new(ErrorKind::Os(errno), "injected")),
+            _ => Ok(()),
+        };
+        crate::persist::with_hook(fail, || {
+            let db = store.reopen();
+            assert_eq!((db.len(), db.all_names().len(), db.problems().len()), (1, 0, 1));
+            assert!(!db.problems()[0].quarantined);
+            fails(db.add_name("b:1", &id, false), ErrorKind::Latched, "names take no changes");
+            assert_eq!(db.state.quarantined().unwrap().len(), 0);
+        });
+        assert_eq!(text(&store), saved);
+        store.reopen();
+        assert_eq!((store.problems(), store.names(&id)), (&[][..], vec!["a:1".to_owned()]));
+    }
+}
+
+#[test]
+fn what_is_no_file_is_put_aside() {
+    let mut store = Store::new();
+    store.close();
+    std::fs::remove_file(store.root.join(FILE)).unwrap();
+    std::fs::create_dir(store.root.join(FILE)).unwrap();
+    assert!(store.reopen().problems()[0].quarantined);
+    assert_eq!(text(&store), r#"{"Repositories":{}}"#);
 }

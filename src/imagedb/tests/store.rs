@@ -456,3 +456,15 @@ fn closing_gives_references_back_and_removes_nothing() {
     assert_eq!(store.layers.calls(), ["forget", "forget"]);
     assert_eq!(store.layers.references(&layer), 1);
 }
+
+#[test]
+fn an_image_that_is_deleted_while_a_list_is_made_is_no_error() {
+    let store = Store::new();
+    let [gone, damaged, fine] = ["a", "b", "c"].map(|comment| store.create(&bare(comment)).unwrap());
+    let list = store.index.read().list();
+    store.delete(&gone).unwrap();
+    std::fs::write(store.content(&damaged), "damaged").unwrap();
+    let (found, bad) = store.verify_all(list);
+    assert_eq!(ids(&found), [fine]);
+    assert_eq!(bad.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [damaged]);
+}
