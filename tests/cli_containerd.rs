@@ -153,7 +153,14 @@ fn files_that_hold_no_images_are_refused_and_none_is_made() {
     assert!(!absent.exists());
     let text = root.join("text");
     fs::write(&text, "text").unwrap();
-    assert_eq!(tool(&["images"], &text).0, 6);
+    let (code, _, errors) = tool(&["images"], &text);
+    assert_eq!(code, 6);
+    assert!(errors.contains("it is no bolt file") || errors.contains("not there"), "{errors}");
+    assert!(errors.contains("If it is containerd's meta.db") && !errors.contains("other images"), "{errors}");
+    // Long enough for both meta pages.
+    fs::write(&text, "text".repeat(100_000)).unwrap();
+    let (code, _, errors) = tool(&["images"], &text);
+    assert!(code == 6 && errors.contains("it is no bolt file"), "{errors}");
     drop(BoltFile::open(&Dir::open(root.path()).unwrap(), "empty", &options()).unwrap());
     let (code, _, errors) = tool(&["images", "--json"], &root.join("empty"));
     let value: Value = serde_json::from_str(&errors).unwrap();

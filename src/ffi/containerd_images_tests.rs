@@ -152,10 +152,8 @@ mod tests {
         // SAFETY: zero bytes are an image without members.
         let mut image = unsafe { std::mem::zeroed() };
         // SAFETY: strings, and a place for an image.
-        assert_eq!(
-            unsafe { containerd_images_namespaced_get(images, ns, c"key".as_ptr(), &raw mut image) },
-            -1
-        );
+        let got = unsafe { containerd_images_namespaced_get(images, ns, c"key".as_ptr(), &raw mut image) };
+        assert_eq!(got, -1);
         assert_eq!(errno(), libc::EUCLEAN);
         assert_eq!(containerd_images_namespaced_close(images), 0);
     }

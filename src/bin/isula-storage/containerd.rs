@@ -21,14 +21,17 @@ const IN_USE: &str =
 const NO_METADATA: &str = "What is looked for is containerd's meta.db, or a file that the library made.";
 const DAMAGED: &str =
     "The other images of the file are not affected. Go's bbolt has a tool to check the file itself.";
+const NO_BOLT: &str = "If it is containerd's meta.db, or a file that the library made, it is damaged: Go's bbolt has a tool to \
+                       check it, and a copy from before may be whole.";
 
 pub(crate) fn run(args: &Args, command: &ContainerdCommand) -> Result<(), Failure> {
     let ContainerdCommand::Images { file, namespace, filters } = command;
+    // What is known is about the file as a whole.
     let told = images(args, file, namespace.as_deref(), filters).map_err(|error| {
         Failure::from(error)
             .or_try(ErrorKind::InUse, IN_USE)
             .or_try(ErrorKind::InvalidData, NO_METADATA)
-            .or_try(ErrorKind::Corrupt, DAMAGED)
+            .or_try(ErrorKind::Corrupt, NO_BOLT)
     })?;
     match told.as_slice() {
         [] => Ok(()),
