@@ -91,7 +91,7 @@ pub(super) fn set(fd: BorrowedFd<'_>, entry: &Entry, options: &ApplyOptions, giv
     if given.mode != Some(mode) {
         rustix::fs::fchmod(fd, mode).during(|| "set mode")?;
     }
-    set_xattrs(entry, options, |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))
+    set_xattrs(fd, entry, options, |name, value| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))
 }
 
 /// Gives a symbolic link, device or fifo just made what its entry asks for.
@@ -124,7 +124,7 @@ pub(super) fn set_special(
             }
             rustix::fs::chmod(path.as_str(), mode(entry)).during(|| "set mode")?;
         }
-        set_xattrs(entry, options, |name, value| {
+        set_xattrs(fd.as_fd(), entry, options, |name, value| {
             rustix::fs::setxattr(path.as_str(), name, value, XattrFlags::empty())
         })?;
     }
@@ -143,7 +143,47 @@ pub(super) fn proc_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
+/// What is wrong with an attribute that the kernel does not take. A full disk and a quota stay what they are: the archive
+/// is not to blame.
+fn refused(fd: BorrowedFd<'_>, entry: &Entry, name: &[u8], value: &[u8], errno: Errno) -> Error {
+    let (shown, len) = (show(name), value.len());
+    let (kind, message) = match errno {
+        Errno::INVAL if name == CAPABILITY => (
+            ErrorKind::InvalidData,
+            format!("attribute {shown} of {len} bytes is malformed: no capabilities"),
+        ),
+        Errno::INVAL => (ErrorKind::InvalidData, format!("attribute {shown} of {len} bytes is malformed")),
+        Errno::PERM if name.starts_with(b"user.") => {
+            (ErrorKind::InvalidData, format!("attribute {shown} is for files and directories only"))
+        }
+        Errno::RANGE => (ErrorKind::LimitExceeded, format!("attribute {shown} has too long a name, or none")),
+        Errno::TOOBIG => (
+            ErrorKind::LimitExceeded,
+            format!("attribute {shown} of {len} bytes is larger than the kernel takes"),
+        ),
+        Errno::NOSPC if has_room(fd) => {
+            let bytes: usize = entry.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum();
+            let count = entry.xattrs.len();
+            let what = format!(
+                "attribute {shown} does not fit: the file system has no room for the entry's {count} attributes of \
+                 {bytes} bytes together"
+            );
+            (ErrorKind::LimitExceeded, what)
+        }
+        other => (ErrorKind::from_errno(other.raw_os_error()), format!("set attribute {shown}")),
+    };
+    Error::with_source(kind, message, std::io::Error::from(errno))
+}
+
+/// Whether the file system is not full: what has no room then is the file's own share. ext4 has a block for attributes.
+fn has_room(fd: BorrowedFd<'_>) -> bool {
+    const BLOCKS: u64 = 64;
+    rustix::fs::fstatvfs(fd)
+        .is_ok_and(|stat| stat.f_bfree > BLOCKS && (stat.f_files == 0 || stat.f_ffree > 0))
+}
+
 fn set_xattrs(
+    fd: BorrowedFd<'_>,
     entry: &Entry,
     options: &ApplyOptions,
     set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>,
@@ -153,7 +193,7 @@ fn set_xattrs(
             log::warn!("{}: attribute {} left out: {errno}", show(&entry.name), show(name));
             Ok(())
         }
-        result => result.during(|| format!("set attribute {}", show(name))),
+        result => result.map_err(|errno| refused(fd, entry, name, value, errno)),
     };
     for xattr in &entry.xattrs {
         let name = xattr.name.as_slice();
