@@ -179,7 +179,7 @@ fn refused(fd: BorrowedFd<'_>, entry: &Entry, name: &[u8], value: &[u8], errno: 
 fn has_room(fd: BorrowedFd<'_>) -> bool {
     const BLOCKS: u64 = 64;
     rustix::fs::fstatvfs(fd)
-        .is_ok_and(|stat| stat.f_bfree > BLOCKS && (stat.f_files == 0 || stat.f_ffree > 0))
+        .is_ok_and(|stat| stat.f_bavail > BLOCKS && (stat.f_files == 0 || stat.f_ffree > 0))
 }
 
 fn set_xattrs(

@@ -40,6 +40,32 @@ fn links_planted_by_earlier_entries_stay_inside() {
     });
 }
 
+/// What lies below is not looked at on overlay, and is there on plain copies: what differs for that is documented.
+#[test]
+fn directories_that_are_not_declared_are_new_on_overlay_and_kept_on_copies() {
+    use std::os::unix::fs::MetadataExt;
+    on_each_driver(DISK, |world| {
+        let overlay = world.driver != "vfs";
+        let private = Header { mode: 0o700, uid: 7, ..Header::new("private/", b'5') };
+        let below = Tar::new().header(&private).dir("usr/").dir("usr/lib/").symlink("lib", "usr/lib");
+        let below = world.create("below", &below.end()).unwrap();
+        let above = Tar::new().file("private/f", "x").file("lib/g", "x").end();
+        let above = world.create_on("above", &below, &above).unwrap();
+        world.mounted("above", &above, |tree| {
+            let private = std::fs::metadata(tree.join("private")).unwrap();
+            let found = (private.mode() & 0o7777, private.uid());
+            assert_eq!(found, if overlay { (0o755, 0) } else { (0o700, 7) });
+            let lib = std::fs::symlink_metadata(tree.join("lib")).unwrap();
+            assert_eq!(lib.is_dir(), overlay);
+            assert!(tree.join("lib/g").exists());
+            assert_eq!(tree.join("usr/lib/g").exists(), !overlay);
+        });
+        world.delete(&above);
+        world.delete(&below);
+        world.assert_clean("not declared");
+    });
+}
+
 #[test]
 fn directories_replaced_by_links_are_not_followed_out() {
     on_each_driver(DISK, |world| {

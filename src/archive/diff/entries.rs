@@ -240,9 +240,6 @@ impl Sink for Entries<'_> {
             self.name = name;
             return written;
         };
-        if node.kind() == FileType::CharacterDevice && stat.st_rdev == 0 {
-            return Err(invalid("in an archive a character device 0/0 would be a whiteout"));
-        }
         if let Some(first) = self.linked(path, stat) {
             return self.header(&Header {
                 kind: tar::HARD_LINK,
@@ -287,7 +284,7 @@ impl Sink for Entries<'_> {
 
     fn skipped(&mut self, path: &[u8]) {
         self.skipped += 1;
-        log::warn!("{}: a socket, which no archive can hold: left out", show(path));
+        log::warn!("{}: no archive can hold a socket or a device 0/0: left out", show(path));
     }
 }
 

@@ -29,7 +29,8 @@
 //! | holes | GNU sparse 1.0 where they are worth it |
 //! | sockets | left out with a warning; what they hide below stays hidden |
 //! | times of whiteouts | 0: they say nothing |
-//! | names that begin with `.wh.`, devices 0/0 of a whole tree | errors: the archive would say something else |
+//! | devices 0/0 of a whole tree | as sockets: in an archive they would be whiteouts, which is what an overlay makes of them |
+//! | names that begin with `.wh.` | errors: the archive would say something else |
 //!
 //! Nothing follows a link, and nothing needs a path of more than one component, so depth is limited by memory alone. A file
 //! is read through the descriptor by which it was looked at; a file or directory that changes meanwhile is an error, `InUse`.
@@ -89,7 +90,7 @@ pub struct Diffed {
     pub content_size: Bytes,
     /// Entries of the archive.
     pub entries: u64,
-    /// Sockets that were left out.
+    /// Sockets, and devices 0/0 of whole trees, that were left out.
     pub skipped: u64,
 }
 

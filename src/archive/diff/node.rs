@@ -85,10 +85,15 @@ impl Pinned {
         }
     }
 
+    /// Whether it is the device that is a whiteout on an overlay, and in an archive for one.
+    pub(super) fn is_device_zero(&self) -> bool {
+        self.kind() == FileType::CharacterDevice && self.stat.st_rdev == 0
+    }
+
     /// Whether it hides what is below it, in either of the kernel's ways.
     pub(super) fn is_whiteout(&self) -> Result<bool> {
         match self.kind() {
-            FileType::CharacterDevice => Ok(self.stat.st_rdev == 0),
+            FileType::CharacterDevice => Ok(self.is_device_zero()),
             FileType::RegularFile if self.stat.st_size == 0 => {
                 self.overlay_mark(WHITEOUT).map(|mark| mark.is_some())
             }

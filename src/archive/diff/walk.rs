@@ -216,10 +216,12 @@ impl Walk<'_, '_> {
     }
 
     fn look_beside(&mut self, name: &OsStr, node: Option<Pinned>, beside: Option<Pinned>) -> Result<()> {
+        // As on an overlay, where such a device hides what is below it.
+        let beside = beside.filter(|beside| !beside.is_device_zero());
         let node = match (node, &beside) {
             (None, None) => return Ok(()),
             (None, Some(_)) => return self.hide(),
-            (Some(node), _) if node.kind() == FileType::Socket => {
+            (Some(node), _) if node.kind() == FileType::Socket || node.is_device_zero() => {
                 self.sink.skipped(&self.path);
                 return if beside.is_some() { self.hide() } else { Ok(()) };
             }

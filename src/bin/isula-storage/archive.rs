@@ -18,6 +18,7 @@ use crate::print;
 type Outcome = std::result::Result<(), Failure>;
 
 const BUFFER: usize = 128 << 10;
+const NOT_IN_AN_ARCHIVE: &str = "No layer archive can say this: rename or remove it in the container.";
 
 /// Lists changes, or writes them as an archive to `output`.
 pub(crate) fn diff(
@@ -28,9 +29,10 @@ pub(crate) fn diff(
     output: Option<&std::path::PathBuf>,
 ) -> Outcome {
     if let Some(output) = output {
-        return write(args, output, |out| {
+        let written = write(args, output, |out| {
             storage.diff(layer, parent, out).map(|diffed| (diffed.diff_id, diffed.tar_size))
         });
+        return written.map_err(|failure| failure.or_try(ErrorKind::InvalidData, NOT_IN_AN_ARCHIVE));
     }
     let changes = storage.changes(layer, parent)?;
     if args.json {
@@ -72,6 +74,7 @@ pub(crate) fn commit(storage: &Storage, args: &Args, container: &str, options: &
     let made = storage.commit(container, options).map_err(|error| {
         Failure::from(error)
             .or_try(ErrorKind::InUse, "Stop or pause what writes to the container, and try again.")
+            .or_try(ErrorKind::InvalidData, NOT_IN_AN_ARCHIVE)
     })?;
     if args.json {
         return Ok(print::json(&json!({
