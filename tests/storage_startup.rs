@@ -300,6 +300,38 @@ fn layers_that_anything_could_want_are_no_orphans() {
     assert!(storage.layers().exists(one.top().as_str()));
 }
 
+/// Which layers it has nobody can tell: it may be any.
+#[test]
+fn nothing_is_an_orphan_beside_an_image_that_cannot_be_read() {
+    let place = TestRoot::in_memory("startup");
+    let (one, _) = prepared(place.path());
+    drop(open(place.path()));
+    let dir = place.path().join("root/vfs-images").join(&one.id);
+    let moved = place.path().join("moved");
+    fs::rename(&dir, &moved).unwrap();
+    let all = |storage: &Storage| layers(storage).len();
+    let refused = |why: &str| {
+        let storage = open(place.path());
+        let before = all(&storage);
+        let error = storage.remove_orphans().unwrap_err();
+        assert_eq!(error.kind(), isula_storage::error::ErrorKind::Corrupt, "{why}");
+        assert!(error.report().contains(&one.id), "{why}: {}", error.report());
+        assert_eq!(all(&storage), before, "{why}");
+    };
+    std::os::unix::fs::symlink(&moved, &dir).unwrap();
+    refused("a link to the directory");
+    fs::remove_file(&dir).unwrap();
+    fs::write(&dir, "").unwrap();
+    refused("a file in its place");
+    fs::remove_file(&dir).unwrap();
+    fs::rename(&moved, &dir).unwrap();
+    for file in fs::read_dir(&dir).unwrap() {
+        fs::write(file.unwrap().path(), "{\"id\"").unwrap();
+    }
+    refused("nothing of it can be read, and it is put aside");
+    refused("it was put aside before");
+}
+
 /// The kernel knows of mounts that no record tells of.
 #[test]
 fn a_mounted_image_layer_is_no_orphan() {

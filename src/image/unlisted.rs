@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::id::is_canonical;
-use crate::sys::fs::{Dir, FileKind};
+use crate::sys::fs::Dir;
 
 use super::{ImageStore, files};
 
@@ -22,17 +22,26 @@ pub struct Unlisted {
     pub diff_ids: Vec<String>,
 }
 
+impl Unlisted {
+    /// Whether anything tells which layers it has.
+    pub fn names_layers(&self) -> bool {
+        self.layer.is_some() || !self.diff_ids.is_empty()
+    }
+}
+
 pub(super) fn unlisted(store: &ImageStore) -> Result<Vec<Unlisted>> {
     let mut found = Vec::new();
     for entry in store.state.quarantined()? {
-        found.extend(look_aside(&entry.path, &entry.name));
+        found.push(look_aside(&entry.path, &entry.name).unwrap_or_else(|| unknown(&entry.name)));
     }
     // What was left in place was reported.
     if !store.problems.read().is_empty() {
         for entry in store.root.entries()? {
             let name = entry.name.to_string_lossy();
-            if entry.kind == FileKind::Dir && is_canonical(&name) && store.index.read().get(&name).is_none() {
-                found.extend(store.root.open_dir(&entry.name).ok().map(|dir| look(&dir, &name)));
+            if is_canonical(&name) && store.index.read().get(&name).is_none() {
+                // A link, or a file, may stand for a directory that is elsewhere.
+                let dir = store.root.open_dir(&entry.name);
+                found.push(dir.map_or_else(|_| unknown(&name), |dir| look(&dir, &name)));
             }
         }
     }
@@ -44,6 +53,11 @@ pub(super) fn look_aside(path: &Path, id: &str) -> Option<Unlisted> {
     let dir =
         Dir::open(path.parent()?).and_then(|entry| entry.open_dir(path.file_name().unwrap_or_default()));
     dir.ok().map(|dir| look(&dir, id))
+}
+
+/// An image of which nothing can be read.
+fn unknown(id: &str) -> Unlisted {
+    Unlisted { id: id.to_owned(), layer: None, diff_ids: Vec::new() }
 }
 
 /// Whatever can be read counts; what cannot be read is why the image is not listed.

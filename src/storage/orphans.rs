@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::LayerId;
 use crate::layer::Layer;
 
@@ -17,12 +17,19 @@ impl Storage {
     /// Image layers that no image, container, layer, mount or hold reference uses, nor anything in quarantine or left in place
     /// unlisted; each before those below it that only it uses. Beside a process that makes an image, the layers of that are
     /// among them.
+    ///
+    /// `Corrupt` while there is an image that is kept, put aside or not, of which nobody can read which layers it has.
     pub fn orphans(&self) -> Result<Vec<LayerId>> {
         let layers: HashMap<LayerId, Layer> =
             self.layers().list().into_iter().map(|layer| (layer.id.clone(), layer)).collect();
         let mut children: HashMap<&LayerId, usize> = HashMap::new();
         for parent in layers.values().filter_map(|layer| layer.parent.as_ref()) {
             *children.entry(parent).or_default() += 1;
+        }
+        if let Some(image) = self.images().unlisted()?.into_iter().find(|image| !image.names_layers()) {
+            let what =
+                "is kept but cannot be read, so its layers may be any: mend, restore or purge it first";
+            return Err(Error::corrupt(format!("image {} {what}", image.id)));
         }
         let unlisted = layers_of_unlisted(self)?;
         let owned = self.layers_of_containers()?;

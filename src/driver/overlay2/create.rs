@@ -168,9 +168,8 @@ impl Overlay {
             _ => state.discard(self.home.dir(), id.as_str()).map_err(context)?,
         };
         let kept = self.kept_links.lock().remove(id);
-        match link.or(kept) {
-            Some(link) => self.sweep_link(&link),
-            None => self.checked.forget_all(),
+        if let Some(link) = link.or(kept) {
+            self.sweep_link(&link);
         }
         Ok(Removed(discarded.into_iter().collect()))
     }
@@ -196,7 +195,6 @@ impl Overlay {
             self.link_to(id)?
         };
         let aside = self.home.state()?.quarantine(self.home.dir(), id.as_str(), reason)?;
-        self.checked.forget_all();
         if let Some(link) = link {
             // Children know this layer by that name: a new layer of this id takes it again.
             self.kept_links.lock().insert(id.clone(), link);
@@ -215,7 +213,6 @@ impl Overlay {
 
     /// Removes a short name that resolves to nothing; best effort, the next start does it again.
     pub(super) fn sweep_link(&self, link: &LinkName) {
-        self.checked.forget(link);
         if let Err(error) = step("remove link").and_then(|()| self.links.remove_file(link.as_str())) {
             log::warn!("remove link {link}: {}", error.report());
         }

@@ -30,7 +30,6 @@
 //!
 //! Source: the layout is read off stores written by iSulad (`tests/golden`).
 
-mod checked;
 mod create;
 mod diff;
 mod examine;
@@ -92,8 +91,6 @@ struct Overlay {
     method: OnceCell<MountMethod>,
     /// Short names of layers that are gone but that other layers have below them.
     kept_links: Mutex<HashMap<LayerId, LinkName>>,
-    /// What the next mount need not look at again.
-    checked: checked::CheckedLowers,
     /// Layers that other hosts share, if they are asked for.
     remote: Option<remote::Remote>,
     /// Last, because open directories keep the mount busy.

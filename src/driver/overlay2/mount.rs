@@ -37,18 +37,8 @@ impl Overlay {
         }
         self.ensure_own_dirs(&layer).map_err(context)?;
         let target = self.relative_path(id, &layer).join(MERGED);
-        let mount = || {
-            let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
-            Ok(mount::mount_overlay(&overlay, &target, self.method()).map_err(context))
-        };
-        match mount()? {
-            // What was whole before may not be any more.
-            Err(_) if self.remembers_lowers() => {
-                self.checked.forget_all();
-                mount()?
-            }
-            mounted => mounted,
-        }?;
+        let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
+        mount::mount_overlay(&overlay, &target, self.method()).map_err(context)?;
         Ok(self.mount_path(id))
     }
 
@@ -70,7 +60,7 @@ impl Overlay {
         options: &MountOptions<'_>,
     ) -> Result<mount::Overlay<'_>> {
         let own = self.relative_path(id, layer);
-        let mut lowers: Vec<PathBuf> = match self.lowers_to_mount(layer)? {
+        let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
             Some(lowers) => lowers.iter().map(LinkName::path).collect(),
             None => {
                 // Only a base layer has `empty`. Making it here would turn a layer that has lost its `lower` into one.

@@ -17,7 +17,6 @@ use crate::sys::mount::{self, MountMethod};
 use crate::sys::node;
 
 use super::Overlay;
-use super::checked::CheckedLowers;
 use super::layout::{BACKING_DEVICE, DIFF, EMPTY, LINKS, MERGED, PRIVATE_MODE, WORK};
 use super::quota::{NOT_SUPPORTED, ProjectQuota};
 
@@ -67,7 +66,6 @@ impl Overlay {
             backing_fs,
             method: OnceCell::new(),
             kept_links: Mutex::default(),
-            checked: CheckedLowers::default(),
             remote: None,
             _bound: bound,
         };
@@ -99,7 +97,6 @@ impl Overlay {
             backing_fs,
             method: OnceCell::new(),
             kept_links: Mutex::default(),
-            checked: CheckedLowers::default(),
             remote: None,
             _bound: None,
         })

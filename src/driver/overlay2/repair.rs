@@ -69,30 +69,7 @@ impl Overlay {
         if read_lower(&layer).map_err(context)?.as_ref() == Some(&lowers) {
             return Ok(());
         }
-        self.checked.forget_all();
         self.home.replace(&layer, LOWER, &layout::format_lower(&lowers), layout::FILE_MODE).map_err(context)
-    }
-
-    /// Whether nobody else changes layers.
-    pub(super) fn remembers_lowers(&self) -> bool {
-        self.remote.is_none() && !self.home.is_read_only()
-    }
-
-    /// The lower layers of a layer for a mount, which fails if one of them is not there: a list that was found whole
-    /// before is not looked at again.
-    pub(super) fn lowers_to_mount(&self, layer: &Dir) -> Result<Option<Vec<LinkName>>> {
-        let remembers = self.remembers_lowers();
-        if remembers
-            && let Some(lowers) = read_lower(layer)?
-            && self.checked.has(&lowers)
-        {
-            return Ok(Some(lowers));
-        }
-        let lowers = self.resolved_lowers(layer)?;
-        if let Some(lowers) = lowers.as_ref().filter(|_| remembers) {
-            self.checked.add(lowers);
-        }
-        Ok(lowers)
     }
 
     /// The lower layers of a layer, each of which is there; `None` for a base layer.
@@ -213,7 +190,6 @@ impl Overlay {
             return Err(Error::corrupt(format!("its short name {link} leads to layer {other}")));
         }
         log::warn!("layer {id}: lost link {link} is made again");
-        self.checked.forget_all();
         self.links.remove_file(link.as_str())?;
         self.make_link(id, &link)?;
         self.home.flush(&self.links)?;
@@ -328,7 +304,6 @@ impl Overlay {
         }
         if !self.home.is_read_only() {
             log::warn!("{}: file lower is written again from parent {parent}", layer.path().display());
-            self.checked.forget_all();
             self.home.replace(layer, LOWER, &layout::format_lower(&lowers), layout::FILE_MODE)?;
         }
         Ok(())
