@@ -13,8 +13,8 @@ use crate::persist::{self, Durability, Ownership, Quarantined, SharedDir, StateD
 use crate::sys::fs::{Dir, random_hex};
 
 /// Name of the state directory.
-const STATE: &str = ".isula-storage";
-const STAGING: &str = "staging";
+pub(super) const STATE: &str = ".isula-storage";
+pub(super) const STAGING: &str = "staging";
 const STAGED_NAME_LEN: usize = 32;
 
 /// An open home.
@@ -113,9 +113,19 @@ impl Home {
         Ok(())
     }
 
+    /// The hidden directory, for what a driver keeps there.
+    pub(super) fn hidden(&self) -> Result<Dir> {
+        self.dir.open_dir(STATE)
+    }
+
+    /// Where layers are built.
+    pub(super) fn staging(&self) -> Result<&Dir> {
+        self.writer().map(|writer| &writer.staging)
+    }
+
     /// The directory that other hosts share with this one.
     pub(super) fn open_shared(&self) -> Result<SharedDir> {
-        let state = self.dir.open_dir(STATE)?;
+        let state = self.hidden()?;
         SharedDir::open(self.dir.try_clone()?, state, self.writer()?.durability)
     }
 

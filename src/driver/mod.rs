@@ -10,6 +10,7 @@ pub mod overlay2;
 pub mod vfs;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub use crate::archive::{
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
-use crate::persist::{Durability, Quarantined};
+use crate::persist::{Discarded, Durability, Quarantined};
 use crate::units::{Bytes, Usage};
 
 /// How to open a driver.
@@ -88,14 +89,35 @@ pub struct DriverStatus {
 pub type Metadata = Vec<(&'static str, String)>;
 
 /// Data of a removed layer, on its way out.
-#[derive(Debug)]
 #[must_use = "the data are removed only by `remove` or at the next start"]
-pub struct Removed(pub(crate) Vec<crate::persist::Discarded>);
+pub struct Removed {
+    data: Vec<Discarded>,
+    then: Option<Box<dyn FnOnce() + Send>>,
+}
 
 impl Removed {
+    /// Data that lie in a trash.
+    pub(crate) fn of(data: impl IntoIterator<Item = Discarded>) -> Removed {
+        Removed { data: data.into_iter().collect(), then: None }
+    }
+
+    /// The same, and what is to be done when they are gone.
+    pub(crate) fn then(self, then: impl FnOnce() + Send + 'static) -> Removed {
+        Removed { then: Some(Box::new(then)), ..self }
+    }
+
     /// Removes the data; call it outside every lock. Best effort: what fails is logged and retried at the next start.
     pub fn remove(self) {
-        self.0.into_iter().for_each(crate::persist::Discarded::remove);
+        self.data.into_iter().for_each(Discarded::remove);
+        if let Some(then) = self.then {
+            then();
+        }
+    }
+}
+
+impl fmt::Debug for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Removed").field(&self.data).finish()
     }
 }
 
@@ -232,6 +254,11 @@ pub trait GraphDriver: Send + Sync {
 
     /// What the layer itself (not its parents) holds, and the directory that was counted. Absent: `None`.
     fn usage(&self, id: &LayerId) -> Result<Option<(PathBuf, Usage)>>;
+
+    /// Most bytes that the layer itself may hold, if the driver limits it. Absent: `None`.
+    fn limit(&self, _id: &LayerId) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
 
     /// The exact tar of a layer made by `apply`: see [`crate::archive::rebuild`].
     fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)>;

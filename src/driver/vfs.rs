@@ -119,7 +119,7 @@ impl GraphDriver for Vfs {
     fn remove(&self, id: &LayerId) -> Result<Removed> {
         let store = self.store()?;
         let discarded = store.home.state()?.discard(&store.layers, id.as_str());
-        discarded.during(|| format!("remove layer {id}")).map(|data| Removed(data.into_iter().collect()))
+        discarded.during(|| format!("remove layer {id}")).map(Removed::of)
     }
 
     fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>> {
@@ -220,7 +220,7 @@ impl GraphDriver for Vfs {
 
     fn purge(&self, entry: &Quarantined) -> Result<Removed> {
         let purged = self.store()?.home.state()?.purge(entry)?;
-        Ok(Removed(purged.into_iter().collect()))
+        Ok(Removed::of(purged))
     }
 
     fn quarantined(&self) -> Result<Vec<Quarantined>> {

@@ -31,12 +31,14 @@ mod steps;
 #[cfg(test)]
 mod crash_tests;
 
+pub(crate) use quarantine::ITEM as QUARANTINED;
 pub use quarantine::Quarantined;
 pub use replace::{Replacement, replace_file, sweep_temporary};
 pub use shared::{
     Place, SHARED, SharedDir, SharedEntry, build_shared_entry, make_shared_home, remove_shared_entry,
 };
 pub use state::{ChangeLock, Discarded, StateDir};
+pub(crate) use state::{QUARANTINE, TRASH};
 pub(crate) use steps::step;
 #[cfg(test)]
 pub(crate) use steps::with_hook;

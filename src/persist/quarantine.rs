@@ -17,7 +17,8 @@ use crate::persist::{Discarded, StateDir, replace_file, sweep_temporary};
 use crate::sys::fs::{Dir, Entry, FileKind, random_hex};
 use crate::time::Timestamp;
 
-const ITEM: &str = "item";
+/// The thing itself in its entry.
+pub(crate) const ITEM: &str = "item";
 const RECORD: &str = "record.json";
 
 /// Most bytes read of a record; the reason is cut so that it fits.

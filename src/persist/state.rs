@@ -15,8 +15,8 @@ const FORMAT_VERSION: u32 = 1;
 
 const FORMAT: &str = "format";
 const LOCK: &str = "lock";
-const TRASH: &str = "trash";
-const QUARANTINE: &str = "quarantine";
+pub(crate) const TRASH: &str = "trash";
+pub(crate) const QUARANTINE: &str = "quarantine";
 
 /// Mode of the state directory and everything directly in it: nobody but the owner looks at deleted data.
 const DIR_MODE: u32 = 0o700;

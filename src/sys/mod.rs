@@ -12,6 +12,7 @@ pub mod fs;
 pub mod lock;
 pub mod mount;
 pub mod node;
+pub mod quota;
 pub mod semaphore;
 pub(crate) mod umask;
 pub mod xattr;

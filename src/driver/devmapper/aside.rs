@@ -77,7 +77,7 @@ impl Store {
                 log::warn!("entry {}: its device is not known, and stays: {}", entry.key, error.report());
             }
         }
-        Ok(Removed(state.purge(entry)?.into_iter().collect()))
+        Ok(Removed::of(state.purge(entry)?))
     }
 
     /// Keeps ids of devices that were put aside from being given again.

@@ -138,7 +138,7 @@ impl GraphDriver for DeviceMapper {
             log::info!("layer {id}: its device is in use and goes later");
             store.delete_later();
         }
-        Ok(Removed(Vec::new()))
+        Ok(Removed::of(None))
     }
 
     fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>> {

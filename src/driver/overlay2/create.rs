@@ -23,8 +23,9 @@ impl Overlay {
             return Err(Error::invalid(format!("layer id {id} is reserved")));
         }
         let context = |error: Error| error.context(format!("create layer {id}"));
+        let limits = self.projects.as_ref().filter(|projects| projects.supported());
         let size =
-            quota::requested_size(layer, self.quota.is_some(), self.options.default_size).map_err(context)?;
+            quota::requested_size(layer, limits.is_some(), self.options.default_size).map_err(context)?;
         let lowers = layer.parent.map(|parent| self.lowers_on(parent)).transpose().map_err(context)?;
         if let Some(lowers) = &lowers {
             // An image layer is mounted with its own content as one more lower layer.
@@ -38,11 +39,16 @@ impl Overlay {
 
         let staged = self.home.stage().map_err(context)?;
         self.shift_owner(staged.dir()).map_err(context)?;
-        if let (Some(quota), Some(size)) = (&self.quota, size) {
-            // Before anything is made below, so that it inherits the project.
-            quota.limit(staged.dir(), size).map_err(context)?;
+        // Before anything is made below, so that it inherits the project.
+        let limited = match (limits, size) {
+            (Some(projects), Some(size)) => Some(projects.limit(staged.dir(), size).map_err(context)?),
+            _ => None,
+        };
+        self.publish(id, staged, lowers.as_deref()).map_err(context)?;
+        if let Some(limited) = limited {
+            limited.keep();
         }
-        self.publish(id, staged, lowers.as_deref()).map_err(context)
+        Ok(())
     }
 
     /// Gives a staged layer its short name, what it lacks, and its place.
@@ -61,7 +67,12 @@ impl Overlay {
             self.fill(staged.dir(), &link, lowers)?;
             step("sync link")?;
             self.home.flush(&self.links)?;
-            staged.publish(self.home.dir(), id.as_str())
+            let dir = self.align(staged.dir())?;
+            staged.publish(self.home.dir(), id.as_str())?;
+            if let (Some(projects), Some(dir)) = (&self.projects, dir) {
+                projects.align_back(&dir);
+            }
+            Ok(())
         })();
         match made {
             Ok(()) => {
@@ -74,6 +85,14 @@ impl Overlay {
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// Sees to it that a directory can be moved within the home; what to align back afterwards, if anything.
+    fn align(&self, dir: &Dir) -> Result<Option<Dir>> {
+        match &self.projects {
+            Some(projects) if projects.align(dir)? => dir.try_clone().map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -125,9 +144,7 @@ impl Overlay {
             Ok(dir) => Ok(Some(dir)),
             Err(error) => match &self.remote {
                 Some(remote) => remote.find(id).map_err(|error| error.context(format!("open layer {id}"))),
-                None if error.kind() == ErrorKind::NotFound => Ok(None),
-                // A file or a link in its place is no layer.
-                None if matches!(error.kind(), ErrorKind::Os(libc::ENOTDIR | libc::ELOOP)) => Ok(None),
+                None if is_no_layer(error.kind()) => Ok(None),
                 None => Err(error.context(format!("open layer {id}"))),
             },
         }
@@ -152,17 +169,18 @@ impl Overlay {
         let state = self.home.state()?;
         let context = |error: Error| error.context(format!("remove layer {id}"));
         if layout::is_reserved(id.as_str()) {
-            return Ok(Removed(Vec::new()));
+            return Ok(Removed::of(None));
         }
         let found = self.home.dir().stat(id.as_str()).map_err(context)?;
         // The name of a shared layer is a link.
         if self.remote.is_none() && found.is_some_and(|stat| stat.kind != FileKind::Dir) {
             // No layer of ours, so it is not ours to delete.
             self.put_aside(id, "it was in the place of a layer that was deleted").map_err(context)?;
-            return Ok(Removed(Vec::new()));
+            return Ok(Removed::of(None));
         }
         self.release(id).map_err(context)?;
         let link = self.find_link(id).map_err(context)?;
+        let project = self.let_go(id).map_err(context)?;
         let discarded = match &self.remote {
             Some(remote) if remote.has(id).map_err(context)? => remote.discard(state, id).map_err(context)?,
             _ => state.discard(self.home.dir(), id.as_str()).map_err(context)?,
@@ -171,7 +189,24 @@ impl Overlay {
         if let Some(link) = link.or(kept) {
             self.sweep_link(&link);
         }
-        Ok(Removed(discarded.into_iter().collect()))
+        let removed = Removed::of(discarded);
+        Ok(match (project, self.projects.clone()) {
+            (Some(project), Some(projects)) => removed.then(move || projects.give_back(project)),
+            _ => removed,
+        })
+    }
+
+    /// A layer of this host is about to leave the home for good: its project, if it has one of its own.
+    fn let_go(&self, id: &LayerId) -> Result<Option<u32>> {
+        let Some(projects) = &self.projects else { return Ok(None) };
+        let layer = match self.home.dir().open_dir(id.as_str()) {
+            Ok(layer) => layer,
+            Err(error) if is_no_layer(error.kind()) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let project = projects.about_to_go(&layer)?;
+        projects.align(&layer)?;
+        Ok(project)
     }
 
     pub(super) fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>> {
@@ -190,6 +225,9 @@ impl Overlay {
         // Something else in its place hides no mount, and its name is found by those in `l/` alone.
         let link = if is_dir {
             self.release(id)?;
+            if let Some(projects) = &self.projects {
+                projects.align(&self.home.dir().open_dir(id.as_str())?)?;
+            }
             self.find_link(id)?
         } else {
             self.link_to(id)?
@@ -208,7 +246,11 @@ impl Overlay {
         let context = |error: Error| error.context(format!("restore layer {id}"));
         state.restore(entry, self.home.dir()).map_err(context)?;
         self.kept_links.lock().remove(&id);
-        self.ensure_link(&id, &self.layer(&id)?).map(drop).map_err(context)
+        let layer = self.layer(&id)?;
+        if let Some(projects) = &self.projects {
+            projects.align_back(&layer);
+        }
+        self.ensure_link(&id, &layer).map(drop).map_err(context)
     }
 
     /// Removes a short name that resolves to nothing; best effort, the next start does it again.
@@ -217,4 +259,9 @@ impl Overlay {
             log::warn!("remove link {link}: {}", error.report());
         }
     }
+}
+
+/// Whether there is nothing, or a file or a link, where a layer would be.
+fn is_no_layer(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Os(libc::ENOTDIR | libc::ELOOP))
 }

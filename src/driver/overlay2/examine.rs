@@ -23,6 +23,9 @@ impl Overlay {
         for name in [WORK, MERGED] {
             found.extend(missing_dir(&layer, name)?);
         }
+        if let Some(projects) = &self.projects {
+            found.extend(projects.examine(&layer)?);
+        }
         self.examine_lowers(&layer, parent, &mut found)?;
         Ok(found)
     }

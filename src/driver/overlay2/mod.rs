@@ -84,7 +84,8 @@ struct Overlay {
     home: Home,
     links: Dir,
     options: OverlayOptions,
-    quota: Option<quota::ProjectQuota>,
+    /// Unless the file system has none.
+    projects: Option<Arc<quota::Projects>>,
     owner_shift: Option<OwnerShift>,
     backing_fs: Option<&'static str>,
     /// How to mount, once it was asked for.
@@ -209,7 +210,20 @@ impl GraphDriver for Overlay2 {
         let overlay = self.overlay()?;
         let Some(layer) = overlay.find_layer(id)? else { return Ok(None) };
         let diff = layer.open_dir(DIFF)?;
-        Ok(Some((diff.path().to_owned(), diff.usage()?)))
+        let counted = overlay.projects.as_ref().map(|projects| projects.usage(&layer)).transpose()?.flatten();
+        let usage = match counted {
+            Some(usage) => usage,
+            None => diff.usage()?,
+        };
+        Ok(Some((diff.path().to_owned(), usage)))
+    }
+
+    fn limit(&self, id: &LayerId) -> Result<Option<Bytes>> {
+        let overlay = self.overlay()?;
+        let (Some(projects), Some(layer)) = (&overlay.projects, overlay.find_layer(id)?) else {
+            return Ok(None);
+        };
+        Ok(projects.limit_of(&layer)?.map(|(_, limit)| limit))
     }
 
     fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)> {
@@ -257,9 +271,20 @@ impl GraphDriver for Overlay2 {
         self.overlay()?.examine(id, parent).map_err(|error| error.context(format!("examine layer {id}")))
     }
 
+    fn strays(&self) -> Result<Vec<String>> {
+        match &self.overlay()?.projects {
+            Some(projects) => projects.strays(),
+            None => Ok(Vec::new()),
+        }
+    }
+
     fn purge(&self, entry: &Quarantined) -> Result<Removed> {
-        let purged = self.overlay()?.home.state()?.purge(entry)?;
-        Ok(Removed(purged.into_iter().collect()))
+        let overlay = self.overlay()?;
+        let removed = Removed::of(overlay.home.state()?.purge(entry)?);
+        Ok(match overlay.projects.clone() {
+            Some(projects) => removed.then(move || projects.sweep()),
+            None => removed,
+        })
     }
 
     fn quarantined(&self) -> Result<Vec<Quarantined>> {

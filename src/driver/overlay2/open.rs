@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Opening and closing the driver: what the kernel and the file system have to offer, the home's mount, left-overs.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
@@ -15,21 +17,41 @@ use crate::error::{During, Error, ErrorKind, Result};
 use crate::sys::fs::{Dir, filesystem_name};
 use crate::sys::mount::{self, MountMethod};
 use crate::sys::node;
+use crate::sys::quota::Kernel;
 
 use super::Overlay;
 use super::layout::{BACKING_DEVICE, DIFF, EMPTY, LINKS, MERGED, PRIVATE_MODE, WORK};
-use super::quota::{NOT_SUPPORTED, ProjectQuota};
+use super::quota::{NOT_SUPPORTED, Projects};
 
 /// File systems that the reference refuses.
 const REFUSED: [&str; 4] = ["aufs", "zfs", "overlayfs", "ecryptfs"];
 /// File systems that are known to carry an upper directory; others are tried out.
 const KNOWN_GOOD: [&str; 5] = ["extfs", "xfs", "btrfs", "f2fs", "tmpfs"];
 
+/// How the projects of a file system are found, by a directory on it and its name.
+pub(super) type FindProjects<'a> = dyn Fn(&Dir, Option<&str>) -> Result<Option<Projects>> + 'a;
+
+/// Asks the kernel.
+fn find_projects(home: &Dir, backing_fs: Option<&str>) -> Result<Option<Projects>> {
+    if !matches!(backing_fs, Some("extfs" | "xfs")) {
+        return Ok(None);
+    }
+    Projects::detect(home, Arc::new(Kernel::open(home, BACKING_DEVICE)?))
+}
+
 impl Overlay {
     pub(super) fn open(path: &Path, driver: &DriverOptions) -> Result<Overlay> {
+        Overlay::open_with(path, driver, &find_projects)
+    }
+
+    pub(super) fn open_with(
+        path: &Path,
+        driver: &DriverOptions,
+        find_projects: &FindProjects<'_>,
+    ) -> Result<Overlay> {
         let options = OverlayOptions::parse(&driver.options)?;
         if driver.read_only {
-            return Overlay::open_read_only(path, driver, options);
+            return Overlay::open_read_only(path, driver, options, find_projects);
         }
         if !mount::overlay_supported()? {
             return Err(Error::new(ErrorKind::Unsupported, "this kernel has no overlay file system"));
@@ -52,16 +74,25 @@ impl Overlay {
         {
             log::debug!("no {BACKING_DEVICE}: {}", error.report());
         }
-        let quota = ProjectQuota::detect(&dir, backing_fs);
-        if quota.is_none() && options.default_size.is_some() {
+        let projects = find_projects(&dir, backing_fs)?;
+        if options.default_size.is_some() && !projects.as_ref().is_some_and(Projects::supported) {
             return Err(Error::new(ErrorKind::Unsupported, NOT_SUPPORTED));
         }
         let links = dir.open_dir(LINKS)?;
+        let leaving = projects.as_ref().map_or_else(HashSet::new, |projects| projects.on_their_way_out(&dir));
+        let home = Home::open(dir, driver.durability, false)?;
+        let projects = match projects {
+            Some(mut projects) => {
+                projects.take_up(&home, &leaving)?;
+                Some(Arc::new(projects))
+            }
+            None => None,
+        };
         let overlay = Overlay {
-            home: Home::open(dir, driver.durability, false)?,
+            home,
             links,
             options,
-            quota,
+            projects,
             owner_shift: driver.owner_shift,
             backing_fs,
             method: OnceCell::new(),
@@ -80,19 +111,29 @@ impl Overlay {
         Ok(overlay)
     }
 
-    fn open_read_only(path: &Path, driver: &DriverOptions, options: OverlayOptions) -> Result<Overlay> {
+    fn open_read_only(
+        path: &Path,
+        driver: &DriverOptions,
+        options: OverlayOptions,
+        find_projects: &FindProjects<'_>,
+    ) -> Result<Overlay> {
         let dir = Dir::open(path)?;
         let backing_fs = filesystem_name(dir.as_fd())?;
+        let mut projects = find_projects(&dir, backing_fs)?;
         let links = match dir.open_dir(LINKS) {
             // It can be made again, but not by who only reads; no short name is found in the home itself.
             Err(error) if error.kind() == ErrorKind::NotFound => dir.try_clone()?,
             opened => opened?,
         };
+        let home = Home::open(dir, driver.durability, true)?;
+        if let Some(projects) = &mut projects {
+            projects.read(home.hidden().ok());
+        }
         Ok(Overlay {
-            home: Home::open(dir, driver.durability, true)?,
+            home,
             links,
             options,
-            quota: None,
+            projects: projects.map(Arc::new),
             owner_shift: driver.owner_shift,
             backing_fs,
             method: OnceCell::new(),

@@ -41,6 +41,9 @@ impl Overlay {
         }
         self.ensure_link(id, &layer).map_err(context)?;
         self.ensure_own_dirs(&layer).map_err(context)?;
+        if let Some(projects) = &self.projects {
+            projects.ensure_limit(&layer).map_err(context)?;
+        }
         self.ensure_lowers(&layer, parent).map_err(context)
     }
 
@@ -251,7 +254,11 @@ impl Overlay {
         for name in [WORK, MERGED] {
             if layer.stat(name)?.is_none() && !self.home.is_read_only() {
                 // Another thread may have made it meanwhile.
-                self.shift_owner(&layer.ensure_dir(name, layout::PRIVATE_MODE)?)?;
+                let made = layer.ensure_dir(name, layout::PRIVATE_MODE)?;
+                if let Some(projects) = &self.projects {
+                    projects.adopt(layer, &made)?;
+                }
+                self.shift_owner(&made)?;
                 self.home.flush(layer)?;
             }
         }

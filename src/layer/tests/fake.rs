@@ -264,7 +264,7 @@ impl GraphDriver for FakeDriver {
             if self.world.mounted.lock().contains(id) {
                 return Err(Error::new(ErrorKind::InUse, "mounted"));
             }
-            Ok(Removed(self.state()?.discard(&self.home, id.as_str())?.into_iter().collect()))
+            Ok(Removed::of(self.state()?.discard(&self.home, id.as_str())?))
         })
     }
 
@@ -378,7 +378,7 @@ impl GraphDriver for FakeDriver {
     }
 
     fn purge(&self, entry: &Quarantined) -> Result<Removed> {
-        Ok(Removed(self.state()?.purge(entry)?.into_iter().collect()))
+        Ok(Removed::of(self.state()?.purge(entry)?))
     }
 
     fn quarantined(&self) -> Result<Vec<Quarantined>> {

@@ -1,44 +1,22 @@
 // SPDX-License-Identifier: MulanPSL-2.0
-//! Sizes of container layers: what the storage options ask for, and the place where a project quota is set.
+//! Sizes of container layers: what the storage options ask for.
 
 use crate::driver::{LayerKind, NewLayer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::fs::Dir;
 use crate::units::{BadSize, Bytes};
 
 /// What the reference says when a size is asked for and the file system cannot limit it; shown to people.
-pub(super) const NOT_SUPPORTED: &str =
+pub(in super::super) const NOT_SUPPORTED: &str =
     "--storage-opt is supported only for overlay over xfs or ext4 with 'pquota' mount option";
 
 /// The same of a layer that is not a container's; the reference only logs it.
-pub(super) const READ_ONLY_LAYER: &str = "--storage-opt size is only supported for ReadWrite Layers";
+const READ_ONLY_LAYER: &str = "--storage-opt size is only supported for ReadWrite Layers";
 
 /// The smallest limit, one block.
 const SMALLEST: u64 = 4096;
 
-/// Project quota of the file system below the home.
-///
-/// A layer gets its project while it is staged: renaming it into the home works as long as the home itself does not hand
-/// a project down (`FS_XFLAG_PROJINHERIT`), else it is `EXDEV`.
-///
-/// TODO(no project quota yet: `detect` finds none, so this type has no value and every size is refused)
-#[derive(Debug)]
-pub(super) enum ProjectQuota {}
-
-impl ProjectQuota {
-    /// Looks whether the file system accounts and enforces project quotas.
-    pub(super) fn detect(_home: &Dir, _backing_fs: Option<&str>) -> Option<ProjectQuota> {
-        None
-    }
-
-    /// Limits a new, empty layer directory; what is made below it afterwards is counted.
-    pub(super) fn limit(&self, _layer: &Dir, _size: Bytes) -> Result<()> {
-        match *self {}
-    }
-}
-
 /// The limit that a new layer gets, by its storage options and the configured default.
-pub(super) fn requested_size(
+pub(in super::super) fn requested_size(
     layer: &NewLayer<'_>,
     supported: bool,
     default: Option<Bytes>,
@@ -52,14 +30,20 @@ pub(super) fn requested_size(
     if !supported {
         return match layer.storage_options {
             [] => Ok(None),
-            _ => Err(shown(ErrorKind::Unsupported, NOT_SUPPORTED)),
+            _ => Err(not_supported()),
         };
     }
     // Only the first option counts: a key before `size` is refused, keys after it are never looked at.
-    let Some((key, value)) = layer.storage_options.first() else {
-        return Ok(default);
-    };
     let invalid = |text: String| shown(ErrorKind::InvalidArgument, text);
+    let large_enough = |size: Option<Bytes>| match size {
+        Some(Bytes(size)) if size < SMALLEST => {
+            Err(invalid(format!("Illegal storage quota size {size}, {SMALLEST} at least")))
+        }
+        size => Ok(size),
+    };
+    let Some((key, value)) = layer.storage_options.first() else {
+        return large_enough(default);
+    };
     if !key.eq_ignore_ascii_case("size") {
         return Err(invalid(format!("Unknown storage option {key}")));
     }
@@ -71,13 +55,12 @@ pub(super) fn requested_size(
         };
         invalid(format!("Invalid quota size: '{value}': {why}"))
     })?;
-    match size {
-        Bytes(0) => Ok(default),
-        Bytes(size) if size < SMALLEST => {
-            Err(invalid(format!("Illegal storage quota size {size}, {SMALLEST} at least")))
-        }
-        size => Ok(Some(size)),
-    }
+    large_enough(if size == Bytes(0) { default } else { Some(size) })
+}
+
+/// Nothing can be limited here.
+pub(in super::super) fn not_supported() -> Error {
+    shown(ErrorKind::Unsupported, NOT_SUPPORTED)
 }
 
 /// An error whose text the person who asked is shown as it is, in the words of the reference.
@@ -151,6 +134,11 @@ mod tests {
             let error = rw(&options).unwrap_err();
             assert_eq!((error.report().as_str(), error.shown()), (message, Some(message)));
             assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
+        // A default is as good as if it had been asked for.
+        for options in [&[][..], &[("size", "0")]] {
+            let error = ask(LayerKind::ReadWrite, options, true, Some(Bytes(4095))).unwrap_err();
+            assert_eq!(error.shown(), Some("Illegal storage quota size 4095, 4096 at least"));
         }
     }
 }
