@@ -271,6 +271,12 @@ impl LayerStore {
         self.driver.usage(id)
     }
 
+    /// Most bytes that the layer itself may hold, if it is limited; unknown: `None`.
+    pub fn limit(&self, id: &LayerId) -> Result<Option<Bytes>> {
+        let _activity = self.registry.enter()?;
+        self.driver.limit(id)
+    }
+
     /// Where the layer's content is; unknown: `NotFound`.
     pub fn metadata(&self, id: &LayerId) -> Result<Metadata> {
         let _activity = self.registry.enter()?;

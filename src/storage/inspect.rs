@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::record::image::ImageRecord;
-use crate::units::Usage;
+use crate::units::{Bytes, Usage};
 
 use super::{Storage, config_key};
 
@@ -35,6 +35,8 @@ pub struct LayerDetails {
     pub data: Vec<(&'static str, String)>,
     /// What it holds itself, and the directory that was counted.
     pub usage: Option<(PathBuf, Usage)>,
+    /// Most bytes that it may hold itself.
+    pub limit: Option<Bytes>,
     /// Ids of the images whose top layer it is.
     pub images: Vec<String>,
     /// Ids of the layers that stand on it.
@@ -75,6 +77,7 @@ impl Storage {
             holds: self.layers().hold_count(&layer.id)?,
             data: self.layers().metadata(&layer.id)?,
             usage: self.layers().usage(&layer.id)?,
+            limit: self.layers().limit(&layer.id)?,
             images: images.filter_map(|image| image.id.clone()).collect(),
             children: children.map(|child| child.id.to_string()).collect(),
             layer,

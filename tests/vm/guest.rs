@@ -27,6 +27,9 @@ pub fn run() {
         "udev" => all.extend(super::life::WITH_UDEV),
         "kills" => all.extend(super::kills::ALL),
         "power" => all.extend(super::power::ALL),
+        "quota" => all.extend(super::quota::ALL),
+        "quota-kills" => all.extend(super::quota_crash::KILLS),
+        "quota-power" => all.extend(super::quota_crash::POWER),
         other => panic!("there is no group {other:?}"),
     }
     let only = std::env::var("VM_ONLY").unwrap_or_default();

@@ -28,12 +28,15 @@ mod storages;
 
 mod bounds;
 mod conform;
+mod disk;
 mod guest;
 mod host;
 mod kernel;
 mod kills;
 mod life;
 mod power;
+mod quota;
+mod quota_crash;
 mod scene;
 mod trouble;
 
@@ -69,11 +72,32 @@ fn devicemapper_survives_power_cuts() {
     power::cut_again_and_again();
 }
 
+/// Limits of containers on overlay, on xfs and on ext4.
+#[test]
+fn containers_are_limited_by_project_quotas() {
+    Machine::new("quota").disk("512M").disk("256M").run();
+}
+
+/// Killed while limits are set and freed.
+#[test]
+fn limits_survive_being_killed() {
+    Machine::new("quota-kills").disk("512M").disk("256M").run();
+}
+
+/// The machine goes off while limits are set and freed.
+#[test]
+fn limits_survive_power_cuts() {
+    quota_crash::cut_again_and_again();
+}
+
 /// What is killed in the machine; does nothing elsewhere.
 #[test]
 fn deed() {
     if let (Ok(deed), Some(place)) = (std::env::var("VM_DEED"), std::env::var_os("VM_PLACE")) {
-        kills::do_deed(&deed, place.as_ref());
+        match deed.strip_prefix("quota:") {
+            Some(deed) => quota::do_deed(deed, place.as_ref()),
+            None => kills::do_deed(&deed, place.as_ref()),
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn what_was_whole_is_whole_after_a_power_cut() {
 }
 
 /// Everything that is not on a disk is lost.
-fn cut_power() -> ! {
+pub fn cut_power() -> ! {
     std::fs::write(Path::new("/proc/sysrq-trigger"), "b").unwrap();
     loop {
         std::thread::park();

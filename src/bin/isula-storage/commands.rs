@@ -214,7 +214,11 @@ fn image_json(image: &ImageSummary) -> Value {
 fn layers(storage: &Storage, args: &Args, whole: bool) -> Outcome {
     let layers = storage.layers().list();
     if args.json {
-        return Ok(print::json(&layers.iter().map(layer_json).collect())?);
+        let limited = layers.iter().map(|layer| {
+            let limit = storage.layers().limit(&layer.id)?;
+            Ok(with_limit(layer_json(layer), limit))
+        });
+        return Ok(print::json(&limited.collect::<Result<_, Error>>()?)?);
     }
     if args.quiet {
         return Ok(print::lines(
@@ -252,6 +256,14 @@ fn layer_json(layer: &Layer) -> Value {
         "uncompressed_size": layer.uncompressed_size,
         "created": layer.created,
     })
+}
+
+/// Only a layer that has a limit is told to have one.
+fn with_limit(mut layer: Value, limit: Option<Bytes>) -> Value {
+    if let (Value::Object(members), Some(limit)) = (&mut layer, limit) {
+        members.insert("limit".to_owned(), json!(limit.0));
+    }
+    layer
 }
 
 fn inspect(storage: &Storage, name: &str) -> Outcome {
@@ -295,7 +307,7 @@ fn inspect_layer(storage: &Storage, name: &str) -> Outcome {
     };
     let data: serde_json::Map<String, Value> =
         details.data.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
-    let mut value = layer_json(&details.layer);
+    let mut value = with_limit(layer_json(&details.layer), details.limit);
     if let Value::Object(members) = &mut value {
         members.insert("kind".to_owned(), json!("layer"));
         members.insert("holds".to_owned(), json!(details.holds));

@@ -223,7 +223,7 @@ impl GraphDriver for Overlay2 {
         let (Some(projects), Some(layer)) = (&overlay.projects, overlay.find_layer(id)?) else {
             return Ok(None);
         };
-        Ok(projects.limit_of(&layer)?.map(|(_, limit)| limit))
+        projects.limit_of(&layer)
     }
 
     fn export(&self, id: &LayerId, tar_split: &mut dyn Read, out: &mut dyn Write) -> Result<(Digest, Bytes)> {

@@ -325,11 +325,14 @@ impl Projects {
         }
     }
 
-    /// Most bytes that a layer may have, with its project.
-    pub(super) fn limit_of(&self, layer: &Dir) -> Result<Option<(u32, Bytes)>> {
+    /// Most bytes that a layer may have, if the file system sees to it.
+    pub(super) fn limit_of(&self, layer: &Dir) -> Result<Option<Bytes>> {
+        if !self.supported {
+            return Ok(None);
+        }
         let Some(id) = self.of_layer(layer)? else { return Ok(None) };
         match self.kernel.record(id) {
-            Ok(record) => Ok((record.most > Bytes(0)).then_some((id, record.most))),
+            Ok(record) => Ok((record.most > Bytes(0)).then_some(record.most)),
             Err(error) if is_off(&error) => Ok(None),
             Err(error) => Err(error),
         }
