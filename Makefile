@@ -25,7 +25,7 @@ OBJCOPY ?= objcopy
 # Debian packages, and the command or file by which each is known to be there.
 DEMO_PACKAGES := gcc:gcc python3:python3
 CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-config \
-	make:make valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci buildah:buildah skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 mount:mount \
+	make:make valgrind:valgrind libarchive-tools:bsdtar tar-split:tar-split umoci:umoci buildah:buildah skopeo:skopeo attr:getfattr acl:setfacl xz-utils:xz zstd:zstd bzip2:bzip2 e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs quota:repquota mount:mount \
 	qemu-system-x86:qemu-system-x86_64 busybox-static:busybox udev:udevadm thin-provisioning-tools:thin_check \
 	python3:python3 strace:strace git:git containerd:containerd docker.io:dockerd golang-go:go \
 	golang-github-coreos-bbolt-dev:/usr/share/gocode/src/go.etcd.io/bbolt/db.go
