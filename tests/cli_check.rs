@@ -296,13 +296,22 @@ fn orphan_layers_are_removed_when_asked_for() {
     fs::rename(store.dir("images").join(IMAGE), store.root().join("gone")).unwrap();
     let left = format!("layer {TOP}: no image, container or layer uses it: it was left alone\n");
     assert_eq!(damaged(&store, ["repair"])["removed"], json!([]));
-    let would = store.ok(["repair", "--remove-orphans", "--dry-run"]);
+    // No image at all: they may be somewhere else.
+    for more in [&[][..], &["--dry-run"]] {
+        let (code, message) = store.fails([&["repair", "--remove-orphans"][..], more].concat());
+        assert_eq!(code, 6, "{message}");
+        assert!(message.contains("2 layers would be orphans because there is no image at all"), "{message}");
+        assert!(message.contains("--even-without-images"), "{message}");
+    }
+    assert_eq!(store.layer_ids().len(), 2);
+    let repair = ["repair", "--remove-orphans", "--even-without-images"];
+    let would = store.ok([&repair[..], &["--dry-run"]].concat());
     let line = |done: &str, id: &str| format!("{done} layer {id}: nothing uses it\n");
     let lines = |done: &str| format!("nothing to mend\n{}{}", line(done, TOP), line(done, BASE));
     assert_eq!(would, lines("would remove"));
     let output = store.tool().args(["check"]).output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains(&left), "a dry run changes nothing");
-    assert_eq!(store.ok(["repair", "--remove-orphans"]), lines("removed"));
+    assert_eq!(store.ok(repair), lines("removed"));
     assert_eq!(store.layer_ids(), [""; 0]);
     assert_eq!(store.json(["repair", "--remove-orphans"])["removed"], json!([]));
     store.ok(["check"]);

@@ -212,6 +212,46 @@ fn what_overlay_has_lost_and_can_derive_comes_back_by_itself() {
     store.delete(layer.as_str()).unwrap();
 }
 
+/// A short name that leads to a directory which looks like a layer: the kernel mounts what it is given.
+#[test]
+fn a_short_name_that_leads_to_another_directory_is_refused_by_every_mount() {
+    if !need_root() {
+        return;
+    }
+    let place = Place::new("overlay");
+    let store = place.open();
+    let image = import(&store, "opq.tar.gz");
+    let layer = container_id(1);
+    let top = image.last().unwrap();
+    store.create(&layer, &container(top), None).unwrap();
+    let home = place.disk.join("root/overlay");
+    for (what, lower) in [("the base", &image[0]), ("the parent", top)] {
+        let link = home.join("l").join(read(&place.data(lower, "link")));
+        let stranger = home.join("stranger");
+        std::fs::create_dir_all(stranger.join("diff/stolen")).unwrap();
+        for file in ["link", "lower"] {
+            let from = place.data(lower, file);
+            if from.exists() {
+                std::fs::copy(from, stranger.join(file)).unwrap();
+            }
+        }
+        for target in ["stranger", layer.as_str()] {
+            std::fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink(format!("../{target}/diff"), &link).unwrap();
+            let error = store.mount(layer.as_str()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {}", error.report());
+            assert!(error.report().contains(target), "{what}: {}", error.report());
+        }
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(format!("../{lower}/diff"), &link).unwrap();
+        std::fs::remove_dir_all(&stranger).unwrap();
+        store.mount(layer.as_str()).unwrap();
+        store.unmount(layer.as_str(), false).unwrap();
+    }
+    store.delete(layer.as_str()).unwrap();
+    store.close().unwrap();
+}
+
 /// An archive that waits after its first piece.
 struct Gate<'a> {
     reached: Sender<()>,

@@ -20,7 +20,7 @@ use common::TestRoot;
 use isula_storage::error::ErrorKind;
 use isula_storage::id::LayerId;
 use isula_storage::image::CreateImage;
-use isula_storage::storage::{Storage, StorageOptions};
+use isula_storage::storage::{Storage, StorageOptions, WithoutImages};
 use storages::*;
 
 /// A storage with two images that share their base, each with a container.
@@ -332,6 +332,66 @@ fn nothing_is_an_orphan_beside_an_image_that_cannot_be_read() {
     refused("it was put aside before");
 }
 
+/// The directory of the images moved away, or on a file system that is not mounted: a store of layers nobody names.
+#[test]
+fn layers_are_no_orphans_where_there_is_no_image_at_all() {
+    let place = TestRoot::in_memory("startup");
+    let made = {
+        let storage = open(place.path());
+        add_image(&storage, &["a", "b"], &["one:1"])
+    };
+    let (images, aside) = (place.path().join("root/vfs-images"), place.path().join("aside"));
+    fs::rename(&images, &aside).unwrap();
+    let refused = |why: &str| {
+        let storage = open(place.path());
+        for outcome in [storage.orphans(), storage.remove_orphans()] {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{why}");
+            assert!(error.report().contains("no image at all"), "{why}: {}", error.report());
+        }
+        assert_eq!(layers(&storage).len(), 2, "{why}");
+    };
+    refused("moved away");
+    refused("empty by now");
+    fs::remove_dir_all(&images).unwrap();
+    fs::rename(&aside, &images).unwrap();
+    assert_eq!(open(place.path()).orphans().unwrap(), []);
+    // Nobody need be asked twice who knows better.
+    fs::remove_dir_all(images.join(&made.id)).unwrap();
+    refused("removed by hand");
+    let storage = open(place.path());
+    assert_eq!(storage.remove_orphans_with(WithoutImages::Allow).unwrap().len(), 2);
+    assert_eq!(storage.orphans().unwrap(), []);
+}
+
+/// What the image that cannot be read stands on nobody knows: removing its neighbours must not take it along.
+#[test]
+fn removing_an_image_beside_one_that_cannot_be_read_leaves_all_layers() {
+    let place = TestRoot::in_memory("startup");
+    let (one, two) = {
+        let storage = open(place.path());
+        (add_image(&storage, &["a", "b"], &["one:1"]), add_image(&storage, &["a", "b", "c"], &["two:1"]))
+    };
+    let dir = place.path().join("root/vfs-images").join(&one.id);
+    for file in fs::read_dir(&dir).unwrap() {
+        fs::write(file.unwrap().path(), "{\"id\"").unwrap();
+    }
+    let storage = open(place.path());
+    let removal = storage.remove_image("two:1").unwrap();
+    assert!(removal.deleted && removal.layers.is_empty(), "{:?}", removal.layers);
+    assert_eq!(layers(&storage).len(), 3);
+    assert!(storage.images().lookup("two:1").is_err());
+    drop(storage);
+    // They are told of, and go when nobody can want them any more.
+    let top = format!("layer {}", two.top());
+    assert!(open_checking(place.path()).problems().iter().any(|problem| problem.subject == top));
+    let storage = open(place.path());
+    for put in storage.put_aside().unwrap() {
+        storage.purge(&put.entry.key).unwrap();
+    }
+    assert_eq!(storage.remove_orphans_with(WithoutImages::Allow).unwrap().len(), 3);
+}
+
 /// The kernel knows of mounts that no record tells of.
 #[test]
 fn a_mounted_image_layer_is_no_orphan() {
@@ -342,10 +402,10 @@ fn a_mounted_image_layer_is_no_orphan() {
     let storage = Storage::open(options(place.path(), "overlay")).unwrap();
     let orphan = add_layers(&storage, &["a", "b"]);
     let merged = storage.layers().mount(orphan.top().as_str()).unwrap();
-    assert_eq!(storage.remove_orphans().unwrap(), []);
+    assert_eq!(storage.remove_orphans_with(WithoutImages::Allow).unwrap(), []);
     assert!(merged.join("b").exists());
     storage.layers().unmount(orphan.top().as_str(), false).unwrap();
-    assert_eq!(storage.remove_orphans().unwrap().len(), 2);
+    assert_eq!(storage.remove_orphans_with(WithoutImages::Allow).unwrap().len(), 2);
     assert_eq!(layers(&storage), [""; 0]);
 }
 

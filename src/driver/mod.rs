@@ -72,6 +72,9 @@ pub struct MountOptions<'a> {
     pub label: Option<&'a str>,
     /// Options in place of those of the driver's own configuration, if there are any.
     pub options: &'a [String],
+    /// All layers that it stands on by their records, its parent first; empty where the caller does not know. A driver that
+    /// finds others in its own files refuses: `Corrupt`.
+    pub below: &'a [LayerId],
 }
 
 /// What a driver says of itself (`isula info`).

@@ -212,7 +212,7 @@ pub unsafe extern "C" fn graphdriver_mount_layer(
             // SAFETY: as above.
             options = unsafe { arg::texts(texts, opts.options_len, "mount_opts->options") }?;
         }
-        let path = write(|driver| driver.mount(&id, &MountOptions { label, options: &options }))?;
+        let path = write(|driver| driver.mount(&id, &MountOptions { label, options: &options, below: &[] }))?;
         out::path(&path)
     })
 }

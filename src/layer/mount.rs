@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use crate::driver::MountOptions;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::id::LayerId;
 
@@ -77,8 +78,24 @@ impl LayerStore {
 
     /// Mounts, whatever the count says; already mounted is fine.
     pub(super) fn mount_in_driver(&self, entry: &Entry) -> Result<PathBuf> {
+        let below = self.parents(entry);
         let label = entry.record().mount_label.as_deref();
-        self.repairing(entry, || self.driver.mount(entry.id(), entry.kind(), label))
+        let options = MountOptions { label, below: &below, ..MountOptions::default() };
+        self.repairing(entry, || self.driver.mount_with(entry.id(), entry.kind(), &options))
+    }
+
+    /// What a layer stands on by the records, its parent first; nothing where one of them is not listed.
+    fn parents(&self, entry: &Entry) -> Vec<LayerId> {
+        let mut below = Vec::new();
+        let mut next = entry.parent().cloned();
+        while let Some(id) = next {
+            let Some(parent) = self.registry.by_id(&id).filter(|_| below.len() < LONGEST_CHAIN) else {
+                return Vec::new();
+            };
+            next = parent.parent().cloned();
+            below.push(id);
+        }
+        below
     }
 
     /// Saves the mount state; the mount is true without it, so failing is only logged (as in the reference).

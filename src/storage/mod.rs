@@ -65,6 +65,7 @@ pub use commit::{CommitOptions, Committed, ImageChange};
 pub use containers::CreateContainer;
 pub use import::{ImportOptions, ImportReport, ImportedImage, ImportedLayer, OnProgress, Progress};
 pub use inspect::{ImageDetails, LayerDetails};
+pub use orphans::WithoutImages;
 pub use remove::Removal;
 pub use repair::RepairReport;
 pub use status::Status;

@@ -11,25 +11,40 @@ use crate::id::LayerId;
 use crate::layer::Layer;
 
 use super::Storage;
-use super::remove::layers_of_unlisted;
+use super::remove::{layers_of_unlisted, unknown_image};
+
+/// What to do where there are layers but no image at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutImages {
+    /// Nothing is an orphan there: the images may be missing.
+    Refuse,
+    /// All layers are orphans there: somebody knows that there are no images any more.
+    Allow,
+}
 
 impl Storage {
     /// Image layers that no image, container, layer, mount or hold reference uses, nor anything in quarantine or left in place
     /// unlisted; each before those below it that only it uses. Beside a process that makes an image, the layers of that are
     /// among them.
     ///
-    /// `Corrupt` while there is an image that is kept, put aside or not, of which nobody can read which layers it has.
+    /// `Corrupt` while there is an image that is kept, put aside or not, of which nobody can read which layers it has; and
+    /// while there are layers but no image at all, which is what a store looks like whose images are somewhere else.
     pub fn orphans(&self) -> Result<Vec<LayerId>> {
+        self.orphans_with(WithoutImages::Refuse)
+    }
+
+    /// The same, also in a storage without images if asked for.
+    pub fn orphans_with(&self, without_images: WithoutImages) -> Result<Vec<LayerId>> {
         let layers: HashMap<LayerId, Layer> =
             self.layers().list().into_iter().map(|layer| (layer.id.clone(), layer)).collect();
         let mut children: HashMap<&LayerId, usize> = HashMap::new();
         for parent in layers.values().filter_map(|layer| layer.parent.as_ref()) {
             *children.entry(parent).or_default() += 1;
         }
-        if let Some(image) = self.images().unlisted()?.into_iter().find(|image| !image.names_layers()) {
+        if let Some(image) = unknown_image(self)? {
             let what =
                 "is kept but cannot be read, so its layers may be any: mend, restore or purge it first";
-            return Err(Error::corrupt(format!("image {} {what}", image.id)));
+            return Err(Error::corrupt(format!("image {image} {what}")));
         }
         let unlisted = layers_of_unlisted(self)?;
         let owned = self.layers_of_containers()?;
@@ -59,14 +74,31 @@ impl Storage {
                 });
             }
         }
+        if !found.is_empty() && without_images == WithoutImages::Refuse && self.has_no_image()? {
+            let what = format!(
+                "{} layers would be orphans because there is no image at all: if the directory of the images was moved \
+                 away or is not mounted, bring it back first",
+                found.len()
+            );
+            return Err(Error::corrupt(what));
+        }
         Ok(found)
+    }
+
+    fn has_no_image(&self) -> Result<bool> {
+        Ok(self.images().list()?.is_empty() && self.images().unlisted()?.is_empty())
     }
 
     /// Deletes [`Storage::orphans`]; returns what is gone. Each is looked at once more: what is used by now stays.
     pub fn remove_orphans(&self) -> Result<Vec<LayerId>> {
+        self.remove_orphans_with(WithoutImages::Refuse)
+    }
+
+    /// The same, also in a storage without images if asked for.
+    pub fn remove_orphans_with(&self, without_images: WithoutImages) -> Result<Vec<LayerId>> {
         self.require_writable()?;
         let mut gone = Vec::new();
-        for id in self.orphans()? {
+        for id in self.orphans_with(without_images)? {
             if self.delete_layer_if_unused(&id)? {
                 log::info!("layer {id}: nothing used it: removed");
                 gone.push(id);

@@ -26,7 +26,9 @@ pub struct Removal {
 
 impl Storage {
     /// Removes a name, and the image with it when that was its last name or the image was named by its id: the record
-    /// first, then its layers from the top down, as far as no other image, layer or hold uses them.
+    /// first, then its layers from the top down, as far as no other image, layer or hold uses them. Beside an image that is
+    /// kept but cannot be read all layers stay, for they may be that one's: they are reported, and
+    /// [`Storage::remove_orphans`] removes them once it is mended or purged.
     ///
     /// Errors: `NotFound`; `InUse` when a container was made from the image, or it is mounted.
     pub fn remove_image(&self, name: &str) -> Result<Removal> {
@@ -161,6 +163,12 @@ impl Storage {
         self.delete_if_unused(id, &mut Unlisted::default())
     }
 
+    /// The same with a layer that was just made and is wanted no more: an image that cannot be read had to do without it
+    /// before as well.
+    pub(super) fn take_back_layer(&self, id: &LayerId) -> Result<bool> {
+        self.delete_if_unused(id, &mut Unlisted { takes_back: true, ..Unlisted::default() })
+    }
+
     fn is_a_containers(&self, id: &LayerId) -> bool {
         let record = self.containers().and_then(|containers| containers.get(id.as_str()));
         record.is_ok_and(|record| record.layer.as_deref() == Some(id.as_str()))
@@ -185,6 +193,9 @@ impl Storage {
 struct Unlisted {
     as_of: Option<u64>,
     layers: HashMap<LayerId, String>,
+    /// One of which nobody can tell which layers it has: they may be any.
+    unknown: Option<String>,
+    takes_back: bool,
 }
 
 impl Unlisted {
@@ -192,14 +203,21 @@ impl Unlisted {
         let now = storage.images().removals();
         if self.as_of != Some(now) {
             self.layers = layers_of_unlisted(storage)?;
+            self.unknown = if self.takes_back { None } else { unknown_image(storage)? };
             self.as_of = Some(now);
         }
-        let image = self.layers.get(id);
+        let image = self.layers.get(id).or(self.unknown.as_ref());
         if let Some(image) = image {
             log::info!("layer {id} is kept for image {image}, which is not listed");
         }
         Ok(image.is_some())
     }
+}
+
+/// An image that is kept but not listed, and of which nothing tells which layers it has.
+pub(super) fn unknown_image(storage: &Storage) -> Result<Option<String>> {
+    let unlisted = storage.images().unlisted()?;
+    Ok(unlisted.into_iter().find(|image| !image.names_layers()).map(|image| image.id))
 }
 
 /// The layers of images that are kept but not listed, each with the id of one of those.

@@ -175,6 +175,10 @@ pub(crate) enum Command {
         /// Also remove image layers that nothing uses: no image, container, layer or mount, nor anything in quarantine.
         #[arg(long)]
         remove_orphans: bool,
+        /// With --remove-orphans: also where there is no image at all. Without it that is refused, for the images may only
+        /// be missing.
+        #[arg(long, requires = "remove_orphans")]
+        even_without_images: bool,
     },
     /// What was put aside because it was damaged: list it, take it back, give it up.
     Quarantine {

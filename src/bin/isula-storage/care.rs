@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! check, repair, quarantine: asking the library, and printing.
 
+use isula_storage::error::{Error, ErrorKind};
 use isula_storage::id::LayerId;
-use isula_storage::storage::{CheckReport, Finding, PutAside, RepairReport, Storage};
+use isula_storage::storage::{CheckReport, Finding, PutAside, RepairReport, Storage, WithoutImages};
 use serde_json::{Value, json};
 
 use crate::args::{Args, QuarantineCommand};
@@ -41,6 +42,8 @@ pub(crate) struct Repair {
     pub(crate) dry_run: bool,
     /// Remove image layers that nothing uses.
     pub(crate) orphans: bool,
+    /// Also where there is no image at all.
+    pub(crate) without_images: WithoutImages,
 }
 
 pub(crate) fn repair(storage: &Storage, args: &Args, asked: Repair) -> Result<(), Failure> {
@@ -48,8 +51,8 @@ pub(crate) fn repair(storage: &Storage, args: &Args, asked: Repair) -> Result<()
     // First of all what can be mended: it may need them.
     let mut report = storage.repair(dry_run)?;
     let removed = match asked.orphans {
-        true if dry_run => storage.orphans()?,
-        true => storage.remove_orphans()?,
+        true if dry_run => storage.orphans_with(asked.without_images).map_err(no_orphans)?,
+        true => storage.remove_orphans_with(asked.without_images).map_err(no_orphans)?,
         false => Vec::new(),
     };
     report.left.retain(|finding| !removed.iter().any(|id| finding.subject == format!("layer {id}")));
@@ -67,6 +70,14 @@ pub(crate) fn repair(storage: &Storage, args: &Args, asked: Repair) -> Result<()
         print::lines(nothing.into_iter().chain(mended).chain(removed).chain(lines_of(&report.left)))?;
     }
     damaged(report.left.len())
+}
+
+fn no_orphans(error: Error) -> Failure {
+    let hint = match error.report().contains("no image at all") {
+        true => "Or remove them with --even-without-images, if the images are gone for good.",
+        false => "isula-storage check and quarantine list tell of it.",
+    };
+    Failure::from(error).or_try(ErrorKind::Corrupt, hint)
 }
 
 fn damaged(count: usize) -> Result<(), Failure> {

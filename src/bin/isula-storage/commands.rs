@@ -9,7 +9,7 @@ use isula_storage::image::ImageSummary;
 use isula_storage::layer::Layer;
 use isula_storage::storage::{
     CommitOptions, ImageChange, ImportOptions, ImportReport, Ownership, Platform, Status, Storage,
-    StorageOptions,
+    StorageOptions, WithoutImages,
 };
 use isula_storage::time::Timestamp;
 use isula_storage::units::Bytes;
@@ -118,8 +118,13 @@ fn dispatch(storage: &Storage, args: &Args) -> Outcome {
         }
         Command::Status => status(storage, args),
         Command::Check { deep } => care::check(storage, args, *deep),
-        Command::Repair { dry_run, remove_orphans } => {
-            care::repair(storage, args, care::Repair { dry_run: *dry_run, orphans: *remove_orphans })
+        Command::Repair { dry_run, remove_orphans, even_without_images } => {
+            let without_images = match even_without_images {
+                true => WithoutImages::Allow,
+                false => WithoutImages::Refuse,
+            };
+            let asked = care::Repair { dry_run: *dry_run, orphans: *remove_orphans, without_images };
+            care::repair(storage, args, asked)
         }
         Command::Quarantine { command } => care::quarantine(storage, args, command),
         Command::Completion { .. }

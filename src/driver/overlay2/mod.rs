@@ -171,7 +171,7 @@ impl GraphDriver for Overlay2 {
     }
 
     fn mount(&self, id: &LayerId, kind: LayerKind, mount_label: Option<&str>) -> Result<PathBuf> {
-        self.mount_with(id, kind, &MountOptions { label: mount_label, options: &[] })
+        self.mount_with(id, kind, &MountOptions { label: mount_label, ..MountOptions::default() })
     }
 
     fn mount_with(&self, id: &LayerId, kind: LayerKind, options: &MountOptions<'_>) -> Result<PathBuf> {

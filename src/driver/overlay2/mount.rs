@@ -60,7 +60,7 @@ impl Overlay {
         options: &MountOptions<'_>,
     ) -> Result<mount::Overlay<'_>> {
         let own = self.relative_path(id, layer);
-        let mut lowers: Vec<PathBuf> = match self.resolved_lowers(layer)? {
+        let mut lowers: Vec<PathBuf> = match self.resolved_lowers_on(layer, options.below)? {
             Some(lowers) => lowers.iter().map(LinkName::path).collect(),
             None => {
                 // Only a base layer has `empty`. Making it here would turn a layer that has lost its `lower` into one.

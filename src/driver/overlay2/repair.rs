@@ -77,19 +77,37 @@ impl Overlay {
 
     /// The lower layers of a layer, each of which is there; `None` for a base layer.
     pub(super) fn resolved_lowers(&self, layer: &Dir) -> Result<Option<Vec<LinkName>>> {
+        self.resolved_lowers_on(layer, &[])
+    }
+
+    /// The same, and they are these, if it is known what it stands on: a short name may lead to a directory that is no layer,
+    /// or to another one.
+    pub(super) fn resolved_lowers_on(&self, layer: &Dir, below: &[LayerId]) -> Result<Option<Vec<LinkName>>> {
         let Some(lowers) = read_lower(layer)? else { return Ok(None) };
+        if !below.is_empty() && lowers.len() > below.len() {
+            let (count, known) = (lowers.len(), below.len());
+            let what = format!("file lower names {count} layers, where it stands on {known}");
+            return Err(Error::corrupt(what));
+        }
+        let mut expected = below.iter();
+        let mut is_expected = |lower: &LinkName, found: &LayerId| match expected.next() {
+            Some(id) if id != found => {
+                Err(Error::corrupt(format!("lower layer {lower} leads to {found}, not to layer {id}")))
+            }
+            _ => Ok(()),
+        };
         let mut relinked = self.home.is_read_only();
         for lower in &lowers {
-            if self.resolve(lower)?.is_some() {
+            if let Some(found) = self.resolve(lower)? {
+                is_expected(lower, &found)?;
                 continue;
             }
             if !relinked {
                 self.rebuild_links()?;
                 relinked = true;
             }
-            if self.resolve(lower)?.is_none() {
-                return Err(Error::corrupt(format!("lower layer {lower} is missing")));
-            }
+            let missing = || Error::corrupt(format!("lower layer {lower} is missing"));
+            is_expected(lower, &self.resolve(lower)?.ok_or_else(missing)?)?;
         }
         if !self.goes_on_below(&lowers)? {
             return Err(Error::corrupt("file lower does not name the layers below its parent"));

@@ -48,7 +48,7 @@ impl Drop for Held<'_> {
             if layer.existed || self.used {
                 continue;
             }
-            if let Err(error) = self.storage.delete_layer_if_unused(&layer.id) {
+            if let Err(error) = self.storage.take_back_layer(&layer.id) {
                 log::warn!("take back layer {}: {}", layer.id, error.report());
             }
         }
