@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use isula_storage::archive::fuzzing;
 use isula_storage::digest::Digest;
 use isula_storage::id::{ImageId, LayerId};
-use isula_storage::imagedb::{Config, Familiar};
+use isula_storage::imagedb::{Config, Familiar, ImageDb, ImageDbOptions, NoLayers};
+use isula_storage::persist::{Durability, Ownership};
 use isula_storage::record::image::ImageRecord;
 use isula_storage::record::layer::LayerRecord;
 use isula_storage::record::mount_point::MountPointRecord;
@@ -59,6 +60,88 @@ pub(crate) fn docker_images(input: &[u8]) {
     {
         let again = Familiar::parse(&name.key()).expect("a familiar name is a name");
         assert_eq!((again.repository.as_str(), again.key()), (name.repository.as_str(), name.key()));
+    }
+}
+
+/// What lies in Docker's store, whatever it is: its names, configs, and parents. Parts of the input end with 0xff 0xff; the
+/// first is the file of names, of the others every third is the parent of the one before, as far as there is one.
+pub(crate) fn docker_store(input: &[u8]) {
+    let place = Place::new();
+    let root = place.0.join("root");
+    let content = root.join("imagedb/content/sha256");
+    fs::create_dir_all(&content).expect("directories");
+    let mut parts = split(input).into_iter();
+    let write = |path: PathBuf, bytes: &[u8]| {
+        #[allow(clippy::disallowed_methods, reason = "not a durable write")]
+        fs::write(path, bytes).expect("a file");
+    };
+    write(root.join("repositories.json"), parts.next().unwrap_or_default());
+    let mut last: Option<Digest> = None;
+    for (number, part) in parts.enumerate().take(20) {
+        match last.filter(|_| number % 3 == 2) {
+            Some(child) => {
+                let metadata = root.join("imagedb/metadata/sha256").join(child.hex());
+                fs::create_dir_all(&metadata).expect("a directory");
+                // A number is that of an earlier part; else it is the text itself.
+                write(metadata.join("parent"), part);
+            }
+            None => {
+                let id = Digest::of(part);
+                write(content.join(id.hex()), part);
+                last = Some(id);
+            }
+        }
+    }
+    for ownership in [Ownership::ReadOnly, Ownership::Owner, Ownership::Owner] {
+        let db = ImageDb::open(ImageDbOptions {
+            root: root.clone(),
+            ownership,
+            durability: Durability::None,
+            layers: std::sync::Arc::new(NoLayers),
+        });
+        looked_at(&db.expect("nothing that lies there keeps the store from opening"), ownership);
+    }
+}
+
+fn split(input: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
+    let mut rest = input;
+    while let Some(at) = rest.windows(2).position(|pair| pair == [0xff, 0xff]) {
+        parts.push(&rest[..at]);
+        rest = &rest[at + 2..];
+    }
+    parts.push(rest);
+    parts
+}
+
+fn looked_at(db: &ImageDb, ownership: Ownership) {
+    let all = db.map();
+    assert_eq!(all.len(), db.len());
+    for head in db.heads() {
+        assert!(db.children(&head.id).is_empty(), "a head has no children");
+    }
+    for image in &all {
+        assert_eq!(db.get(&image.id).expect("what is listed can be had"), *image);
+        assert_eq!(db.search(&image.id.hex()).expect("an image is found by its id"), image.id);
+        if ownership == Ownership::Owner {
+            // No circle can be made, whatever was there before.
+            assert!(db.set_parent(&image.id, &image.id).is_err());
+            if let Some(first) = all.first() {
+                drop(db.set_parent(&image.id, &first.id));
+            }
+        }
+    }
+    for name in db.all_names() {
+        // Names that are none are kept, but nobody can ask for them.
+        drop(db.by_name(&name.name));
+    }
+    if ownership == Ownership::Owner {
+        let names = db.all_names();
+        let id = Digest::of(b"x");
+        if db.add_name("fuzz:1", &id, true).is_ok() {
+            assert_eq!(db.by_name("fuzz:1").expect("it was named"), id);
+            assert!(names.iter().all(|name| name.name == "fuzz:1" || db.all_names().contains(name)));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod bodies;
 use std::path::Path;
 
 use isula_storage::archive::fuzzing;
-use isula_storage::metadata::boltfile;
+use isula_storage::metadata::{self, boltfile};
 
 fn target(name: &str) -> fn(&[u8]) {
     match name {
@@ -29,6 +29,8 @@ fn target(name: &str) -> fn(&[u8]) {
         "references" => bodies::references,
         "documents" => bodies::documents,
         "docker_images" => bodies::docker_images,
+        "docker_store" => bodies::docker_store,
+        "image_metadata" => metadata::fuzzing::images,
         other => panic!("the fuzz target {other} is not replayed"),
     }
 }

@@ -187,7 +187,11 @@ impl ImageDb {
         if let Some(parent) = self.index.read().parent(id) {
             return Ok(parent);
         }
-        let text = self.backend.metadata_of(id, PARENT)?;
+        let text = if self.exists(id) {
+            self.backend.metadata_of(id, PARENT)?
+        } else {
+            self.backend.metadata(id, PARENT)?
+        };
         open::parse_parent(&text).during(|| format!("parent of image {id}"))
     }
 

@@ -96,7 +96,7 @@ impl Database {
     }
 
     pub(super) fn schema(&self) -> Result<Schema> {
-        Schema::of(&self.file.begin().root()).during(|| format!("open {}", self.path))
+        Schema::of(&self.file.begin().scan().root()).during(|| format!("open {}", self.path))
     }
 
     /// Runs `change` in a transaction of its own, which is written only if it succeeds.

@@ -39,9 +39,13 @@ impl ImageFile {
     pub fn open(path: &Path, options: &Options) -> Result<ImageFile> {
         let database = Database::open(path, options)?;
         match database.schema()? {
-            Schema::Empty | Schema::Images => Ok(ImageFile { database }),
+            Schema::Empty | Schema::Images => Ok(ImageFile::of(database)),
             other => Err(other.refused(&database.path)),
         }
+    }
+
+    pub(super) fn of(database: Database) -> ImageFile {
+        ImageFile { database }
     }
 
     /// Makes the place for images; that it is there already is fine. Waits for a transaction that writes.

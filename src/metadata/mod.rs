@@ -23,6 +23,8 @@
 pub mod boltfile;
 mod budget;
 mod database;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gotime;
 mod images;
 mod namespaced;

@@ -225,6 +225,8 @@ fn get_parent_is_what_the_file_says() {
     fails(store.parent(&id), ErrorKind::NotFound, "failed to read metadata");
     store.set_parent(&id, &parent).unwrap();
     assert_eq!(store.parent(&id).unwrap(), parent);
+    let unknown = diff("unknown");
+    fails(store.parent(&unknown), ErrorKind::NotFound, &format!("failed to get digest {unknown}"));
     let gone = diff("gone");
     std::fs::write(store.metadata(&id).join("parent"), gone.to_string()).unwrap();
     assert_eq!(store.reopen().parent(&id).unwrap(), gone);

@@ -31,6 +31,11 @@ pub(super) fn open(medium: &Recording, options: &Options) -> Result<BoltFile> {
     BoltFile::with(Box::new(medium.clone()), "memory".to_owned(), options)
 }
 
+/// A file with this content, in memory.
+pub(in crate::metadata) fn in_memory(content: Vec<u8>) -> Result<BoltFile> {
+    open(&Recording::of(content), &options(1024, Freelist::Stored))
+}
+
 /// How deep it is looked: this recurses.
 const DEEPEST: usize = 150;
 

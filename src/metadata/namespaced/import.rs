@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Filters, NamespacedFile, valid};
+use super::{Filters, NamespacedFile, NamespacedTransaction, valid};
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::metadata::boltfile::{Access, Options};
 use crate::metadata::{is_exists, shown};
@@ -36,41 +36,47 @@ pub(super) fn import(
     let import = || -> Result<_> {
         namespace.map_or(Ok(()), valid::namespace)?;
         let from = NamespacedFile::open(from, &options)?.begin();
-        // Every page is looked at below: it must be known that there is an end.
-        from.check()?;
-        let mut report = ImportReport::default();
-        let mut writing = into.begin_write()?;
-        let all = from.namespaces()?;
-        for namespace in all.iter().filter(|name| namespace.is_none_or(|wanted| wanted == **name)) {
-            let listing = from.list(namespace, &Filters::default())?;
-            report.problems.extend(listing.problems.into_iter().map(|(_, error)| error));
-            for image in listing.images {
-                let id = (namespace.clone(), image.name.clone());
-                match writing.insert(namespace, &image) {
-                    Ok(_) => report.imported.push(id),
-                    // Never half an image, and none after one.
-                    Err(error) if writing.is_spoilt() => return Err(error),
-                    Err(error) if is_exists(&error) => match writing.get(namespace, &image.name) {
-                        Ok(ours) if ours.target == image.target => report.present.push(id),
-                        Ok(ours) => {
-                            let name = shown(image.name.as_bytes());
-                            let target = &ours.target.digest;
-                            report.problems.push(error.context(format!("{name} points to {target} here")));
-                        }
-                        Err(unreadable) if is_about_the_image(&unreadable) => {
-                            report.problems.push(unreadable)
-                        }
-                        Err(error) => return Err(error),
-                    },
-                    Err(error) if is_about_the_image(&error) => report.problems.push(error),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        if !report.imported.is_empty() {
-            writing.commit()?;
-        }
-        Ok(report)
+        into.import_from(&from, namespace)
     };
     import().during(|| format!("import images from {}", from.display()))
+}
+
+pub(super) fn import_from(
+    into: &NamespacedFile,
+    from: &NamespacedTransaction,
+    namespace: Option<&str>,
+) -> Result<ImportReport> {
+    // Every page is looked at below: it must be known that there is an end.
+    from.check()?;
+    let mut report = ImportReport::default();
+    let mut writing = into.begin_write()?;
+    let all = from.namespaces()?;
+    for namespace in all.iter().filter(|name| namespace.is_none_or(|wanted| wanted == **name)) {
+        let listing = from.list(namespace, &Filters::default())?;
+        report.problems.extend(listing.problems.into_iter().map(|(_, error)| error));
+        for image in listing.images {
+            let id = (namespace.clone(), image.name.clone());
+            match writing.insert(namespace, &image) {
+                Ok(_) => report.imported.push(id),
+                // Never half an image, and none after one.
+                Err(error) if writing.is_spoilt() => return Err(error),
+                Err(error) if is_exists(&error) => match writing.get(namespace, &image.name) {
+                    Ok(ours) if ours.target == image.target => report.present.push(id),
+                    Ok(ours) => {
+                        let name = shown(image.name.as_bytes());
+                        let target = &ours.target.digest;
+                        report.problems.push(error.context(format!("{name} points to {target} here")));
+                    }
+                    Err(unreadable) if is_about_the_image(&unreadable) => report.problems.push(unreadable),
+                    Err(error) => return Err(error),
+                },
+                Err(error) if is_about_the_image(&error) => report.problems.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if !report.imported.is_empty() {
+        writing.commit()?;
+    }
+    Ok(report)
 }

@@ -80,7 +80,10 @@ impl NamespacedFile {
         let database = Database::open(path, options)?;
         let for_writing = options.access == Access::ReadWrite;
         match database.schema()? {
-            Schema::Empty if for_writing => initialise(&database)?,
+            Schema::Empty if for_writing => {
+                let file = NamespacedFile::of(database);
+                return file.initialise().map(|()| file);
+            }
             Schema::Namespaced { version } => {
                 let oldest = if for_writing { OUR_VERSION } else { 0 };
                 if !(oldest..=NEWEST_VERSION).contains(&version) {
@@ -93,7 +96,20 @@ impl NamespacedFile {
             }
             other => return Err(other.refused(&database.path)),
         }
-        Ok(NamespacedFile { database })
+        Ok(NamespacedFile::of(database))
+    }
+
+    pub(super) fn of(database: Database) -> NamespacedFile {
+        NamespacedFile { database }
+    }
+
+    pub(super) fn initialise(&self) -> Result<()> {
+        let initialised = self.database.change(|transaction| {
+            let mut root = transaction.root_mut()?;
+            let mut v1 = root.create_bucket_if_not_exists(V1)?;
+            v1.put(VERSION, &varint::encode(OUR_VERSION))
+        });
+        initialised.during(|| format!("initialise {}", self.database.path))
     }
 
     /// Begins a transaction that reads.
@@ -166,6 +182,15 @@ impl NamespacedFile {
         import::import(self, from, namespace, timeout)
     }
 
+    /// The same from one state of an open file.
+    pub(super) fn import_from(
+        &self,
+        from: &NamespacedTransaction,
+        namespace: Option<&str>,
+    ) -> Result<ImportReport> {
+        import::import_from(self, from, namespace)
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut NamespacedTransaction) -> Result<T>) -> Result<T> {
         let mut transaction = self.begin_write()?;
         let done = change(&mut transaction)?;
@@ -176,13 +201,4 @@ impl NamespacedFile {
     fn file(&self) -> &BoltFile {
         &self.database.file
     }
-}
-
-fn initialise(database: &Database) -> Result<()> {
-    let initialised = database.change(|transaction| {
-        let mut root = transaction.root_mut()?;
-        let mut v1 = root.create_bucket_if_not_exists(V1)?;
-        v1.put(VERSION, &varint::encode(OUR_VERSION))
-    });
-    initialised.during(|| format!("initialise {}", database.path))
 }

@@ -146,7 +146,8 @@ impl NamespacedTransaction {
     }
 
     fn find(&self, namespace: &str, name: &str) -> Result<Option<NamespacedImage>> {
-        let Some(images) = images(&self.transaction.root(), namespace.as_bytes())? else { return Ok(None) };
+        let scan = self.transaction.scan();
+        let Some(images) = images(&scan.root(), namespace.as_bytes())? else { return Ok(None) };
         let Some(bucket) = images.bucket(name.as_bytes())? else { return Ok(None) };
         record::read(name.as_bytes(), &bucket, &mut self.budget()).map(Some)
     }
@@ -215,8 +216,8 @@ impl NamespacedTransaction {
     /// The namespaces, in the byte order of their names. What is no name of a namespace is left out.
     pub fn namespaces(&self) -> Result<Vec<String>> {
         let list = || -> Result<_> {
-            let root = self.transaction.root();
-            let Some(v1) = root.bucket(V1)? else { return Ok(Vec::new()) };
+            let scan = self.transaction.scan();
+            let Some(v1) = scan.root().bucket(V1)? else { return Ok(Vec::new()) };
             let mut names = Vec::new();
             for item in v1.items() {
                 let item = item?;
@@ -233,8 +234,8 @@ impl NamespacedTransaction {
     /// Labels of a namespace. There is none: `NotFound`.
     pub fn namespace_labels(&self, namespace: &str) -> Result<Labels> {
         let labels = || -> Result<_> {
-            let root = self.transaction.root();
-            let v1 = root.bucket(V1)?.ok_or_else(no_namespace)?;
+            let scan = self.transaction.scan();
+            let v1 = scan.root().bucket(V1)?.ok_or_else(no_namespace)?;
             let place = v1.bucket(namespace.as_bytes())?.ok_or_else(no_namespace)?;
             record::read_labels(&place, LABELS, &mut self.budget())
         };
