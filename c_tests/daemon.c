@@ -101,6 +101,34 @@ static int look_for_the_flag(const char *root, bool image_layer_check, bool *che
     return 0;
 }
 
+/* Options of the driver that concern the machine the program runs on and not what it does: a list with commas. */
+static void add_options_of_the_machine(struct storage_module_init_options *opts)
+{
+    const char *text = getenv("DAEMON_STORAGE_OPTS");
+
+    while (text != NULL && *text != '\0') {
+        size_t len = strcspn(text, ",");
+        char **grown = realloc(opts->driver_opts, (opts->driver_opts_len + 1) * sizeof(char *));
+
+        if (grown == NULL) {
+            return;
+        }
+        opts->driver_opts = grown;
+        if ((grown[opts->driver_opts_len] = calloc(1, len + 1)) == NULL) {
+            return;
+        }
+        memcpy(grown[opts->driver_opts_len++], text, len);
+        text += text[len] == ',' ? len + 1 : len;
+    }
+}
+
+static char *storage_root;
+
+const char *daemon_storage_root(void)
+{
+    return storage_root;
+}
+
 int daemon_start(const struct daemon_config *config)
 {
     struct storage_module_init_options *opts = calloc(1, sizeof(*opts));
@@ -120,6 +148,9 @@ int daemon_start(const struct daemon_config *config)
             opts->driver_opts_len++;
         }
     }
+    add_options_of_the_machine(opts);
+    free(storage_root);
+    storage_root = copy(opts->storage_root);
     if (opts->storage_root != NULL &&
         look_for_the_flag(opts->storage_root, config->image_layer_check, &opts->integration_check) == 0) {
         result = storage_module_init(opts) == 0 ? 0 : -1;
@@ -131,6 +162,8 @@ int daemon_start(const struct daemon_config *config)
 void daemon_stop(void)
 {
     storage_module_exit();
+    free(storage_root);
+    storage_root = NULL;
     unlink(flag_file);
 }
 

@@ -77,6 +77,8 @@ const char *daemon_message(void);
 void daemon_clear_message(void);
 
 int daemon_start(const struct daemon_config *config);
+/* The directory of the running storage. */
+const char *daemon_storage_root(void);
 void daemon_stop(void);
 
 int daemon_pull(const struct bundle *bundle, const char *name, enum daemon_failure failure);

@@ -196,6 +196,12 @@ char *daemon_merged(const char *id)
         if (path != NULL) {
             strcpy(path, driver->data->merged_dir);
         }
+    } else if (driver != NULL && driver->name != NULL && strcmp(driver->name, "devicemapper") == 0) {
+        /* Nobody is told where a device is mounted but who mounts it. */
+        path = malloc(strlen(daemon_storage_root()) + strlen(id) + 64);
+        if (path != NULL) {
+            sprintf(path, "%s/devicemapper/mnt/%s/rootfs", daemon_storage_root(), id);
+        }
     }
     isula_storage_free_graph_driver(driver);
     return path;

@@ -24,6 +24,7 @@ pub fn run() {
             }
         }
         "conformance" => all = super::conform::all(),
+        "daemons" => all.extend(super::daemons::ALL),
         "udev" => all.extend(super::life::WITH_UDEV),
         "kills" => all.extend(super::kills::ALL),
         "power" => all.extend(super::power::ALL),

@@ -13,6 +13,7 @@ const NO_MACHINE: i32 = 125;
 pub struct Machine {
     group: &'static str,
     disks: Vec<String>,
+    shares: Vec<PathBuf>,
     udev: bool,
     variables: Vec<(String, String)>,
 }
@@ -48,12 +49,18 @@ pub fn is_ready() -> bool {
 
 impl Machine {
     pub fn new(group: &'static str) -> Machine {
-        Machine { group, disks: Vec::new(), udev: false, variables: Vec::new() }
+        Machine { group, disks: Vec::new(), shares: Vec::new(), udev: false, variables: Vec::new() }
     }
 
     /// A disk of this size that is thrown away, or an image file, which keeps what is written.
     pub fn disk(mut self, disk: &str) -> Machine {
         self.disks.push(disk.to_owned());
+        self
+    }
+
+    /// A directory of this side that programs in the machine need.
+    pub fn share(mut self, dir: &Path) -> Machine {
+        self.shares.push(dir.to_owned());
         self
     }
 
@@ -91,8 +98,10 @@ impl Machine {
         for disk in &self.disks {
             command.args(["-d", disk]);
         }
-        for path in covered(&[&program, Path::new(env!("CARGO_MANIFEST_DIR")), Path::new(super::scene::TOOL)])
-        {
+        let mut needed: Vec<&Path> =
+            vec![&program, Path::new(env!("CARGO_MANIFEST_DIR")), Path::new(super::scene::TOOL)];
+        needed.extend(self.shares.iter().map(PathBuf::as_path));
+        for path in covered(&needed) {
             command.arg("-s").arg(path);
         }
         command.arg("--").arg(&program).args(["guest", "--exact", "--nocapture", "--test-threads=1"]);

@@ -17,10 +17,16 @@
 
 #[path = "../archive_common/mod.rs"]
 mod archive_common;
+#[path = "../c_support/mod.rs"]
+mod c_support;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../conformance/mod.rs"]
 mod conformance;
+#[path = "../daemon_support/mod.rs"]
+mod daemon_support;
+#[path = "../cli_support/images.rs"]
+mod images;
 #[path = "../layers/mod.rs"]
 mod layers;
 #[path = "../storages/mod.rs"]
@@ -28,6 +34,7 @@ mod storages;
 
 mod bounds;
 mod conform;
+mod daemons;
 mod disk;
 mod guest;
 mod host;
@@ -52,6 +59,12 @@ fn devicemapper_works_on_the_thin_pool_of_a_real_kernel() {
 #[test]
 fn devicemapper_conforms_on_a_real_kernel() {
     Machine::new("conformance").disk("64M").disk("4G").run();
+}
+
+/// iSulad's daemon on the driver.
+#[test]
+fn a_daemon_uses_devicemapper() {
+    daemons::compile_and_run();
 }
 
 /// With udevd, whose rules have to be waited for.
