@@ -201,8 +201,13 @@ impl Place {
 
 /// The tool on the store in `place`.
 pub fn tool(place: &Path) -> Command {
+    tool_on(&place.join("root"), &place.join("run"))
+}
+
+/// The tool on the store in these two directories.
+pub fn tool_on(root: &Path, run_root: &Path) -> Command {
     let mut command = Command::new(TOOL);
-    command.arg("--root").arg(place.join("root")).arg("--run-root").arg(place.join("run"));
+    command.arg("--root").arg(root).arg("--run-root").arg(run_root);
     command.args(["--driver", "devicemapper"]);
     for option in options(&[]) {
         command.args(["--storage-opt", &option]);
