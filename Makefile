@@ -31,7 +31,7 @@ CHECK_PACKAGES := gcc:gcc g++:g++ clang:clang++ binutils:nm pkg-config:pkg-confi
 	golang-github-coreos-bbolt-dev:/usr/share/gocode/src/go.etcd.io/bbolt/db.go
 BENCH_PACKAGES := gcc:gcc python3:python3 e2fsprogs:mkfs.ext4 mount:mount util-linux:unshare tar:tar gzip:gzip xz-utils:xz libarchive-tools:bsdtar
 
-.PHONY: help all static demo check hostile-valgrind tsan bench bench-engine bench-scale bench-containerd install place uninstall header fmt clean cargo demo-packages check-packages bench-packages
+.PHONY: help all static demo check hostile-valgrind tsan bench bench-engine bench-scale bench-containerd bench-devicemapper install place uninstall header fmt clean cargo demo-packages check-packages bench-packages
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -104,6 +104,9 @@ bench-scale: cargo ## what many images and layers cost; settings: benches/scale.
 	$(if $(QUICK),export SIZES=$${SIZES:-1000/5000} ROUNDS=$${ROUNDS:-1} FILES=$${FILES:-1000})
 	cargo bench --locked --bench scale
 	cargo bench --locked --bench docker_images
+
+bench-devicemapper: cargo ## what layers of a thin pool cost while there are ever more, up to a thousand; in a virtual machine
+	VM_ONLY=many_layers cargo test --locked --test vm devicemapper_works_on -- --nocapture
 
 bench-containerd: cargo ## files of ten thousand images of containerd; settings: benches/containerd_images.rs
 	cargo bench --locked --bench containerd_images
