@@ -117,7 +117,12 @@ static void layers_as_archives(void)
     static const struct io_write_wrapper nothing;
     struct isula_storage_layer_changes_list changes = { NULL, 77 };
     int64_t bytes = 77;
+    uint64_t limit = 77;
 
+    FAILS(isula_storage_layer_limit(NULL, &limit) == -1, EINVAL);
+    FAILS(isula_storage_layer_limit(NOT_UTF8, &limit) == -1, EILSEQ);
+    FAILS(isula_storage_layer_limit("../x", &limit) == -1, EINVAL);
+    FAILS(isula_storage_layer_limit(ID_A, NULL) == -1, EINVAL);
     FAILS(isula_storage_layer_export(NULL, &discarding) == -1, EINVAL);
     FAILS(isula_storage_layer_export(NOT_UTF8, &discarding) == -1, EILSEQ);
     FAILS(isula_storage_layer_export(ID_A, NULL) == -1, EINVAL);
@@ -136,7 +141,7 @@ static void layers_as_archives(void)
     FAILS(isula_storage_layer_diff_size(NOT_UTF8, NULL, &bytes) == -1, EILSEQ);
     FAILS(isula_storage_layer_diff_size(ID_A, NOT_UTF8, &bytes) == -1, EILSEQ);
     FAILS(isula_storage_layer_diff_size(ID_A, NULL, NULL) == -1, EINVAL);
-    CHECK(changes.changes == NULL && changes.changes_len == 77 && bytes == 77);
+    CHECK(changes.changes == NULL && changes.changes_len == 77 && bytes == 77 && limit == 77);
 }
 
 static void layers(void)
@@ -546,6 +551,7 @@ static void nothing_is_open(void)
     int count = 0;
     struct isula_storage_layer_changes_list changes = { NULL, 77 };
     int64_t bytes = 77;
+    uint64_t limit = 77;
     struct layer_list list;
     char **texts = NULL;
     size_t len = 0;
@@ -573,11 +579,12 @@ static void nothing_is_open(void)
     FAILS(layer_store_get_layer_fs_info(ID_A, &info) == -1, ENODEV);
     FAILS(layer_store_get_metadata_by_layer_id(ID_A) == NULL, ENODEV);
     FAILS(layer_store_check(ID_A) == -1, ENODEV);
+    FAILS(isula_storage_layer_limit(ID_A, &limit) == -1, ENODEV);
     FAILS(isula_storage_layer_export(ID_A, &discarding) == -1, ENODEV);
     FAILS(isula_storage_layer_diff(ID_A, NULL, &discarding) == -1, ENODEV);
     FAILS(isula_storage_layer_changes(ID_A, NULL, &changes) == -1, ENODEV);
     FAILS(isula_storage_layer_diff_size(ID_A, NULL, &bytes) == -1, ENODEV);
-    CHECK(changes.changes == NULL && changes.changes_len == 77 && bytes == 77);
+    CHECK(changes.changes == NULL && changes.changes_len == 77 && bytes == 77 && limit == 77);
     WORKS((layer_store_exit(), true));
     WORKS((layer_store_cleanup(), true));
 

@@ -156,6 +156,7 @@ static void check_changes(const char *id, const char *parent)
     };
     struct isula_storage_layer_changes_list list = { NULL, 77 };
     int64_t bytes = -1;
+    uint64_t limit = 77;
 
     WORKS(isula_storage_layer_changes(id, parent, &list) == 0);
     CHECK(list.changes_len == sizeof(expected) / sizeof(expected[0]));
@@ -166,6 +167,8 @@ static void check_changes(const char *id, const char *parent)
     isula_storage_clear_layer_changes(&list);
     CHECK(list.changes == NULL && list.changes_len == 0);
     isula_storage_clear_layer_changes(&list);
+    WORKS(isula_storage_layer_limit(id, &limit) == 0);
+    CHECK(limit == 0);
     WORKS(isula_storage_layer_diff_size(id, parent, &bytes) == 0);
     CHECK(bytes == (int64_t)strlen("changed\n") + (int64_t)strlen("new\n"));
 }

@@ -166,6 +166,7 @@ void isula_storage_clear_imagetool_images_list(imagetool_images_list *list);
 void isula_storage_free_imagetool_fs_info(imagetool_fs_info *info);
 void isula_storage_clear_imagetool_fs_info(imagetool_fs_info *info);
 void isula_storage_free_graph_driver(container_inspect_graph_driver *driver);
+int isula_storage_layer_limit(const char *layer_id, uint64_t *bytes);
 int isula_storage_layer_export(const char *id, const struct io_write_wrapper *writer);
 int isula_storage_layer_diff(const char *id, const char *parent, const struct io_write_wrapper *writer);
 int isula_storage_layer_changes(const char *id, const char *parent, struct isula_storage_layer_changes_list *changes);

@@ -3095,6 +3095,20 @@ int layer_store_get_layer_fs_info(const char *layer_id,
                                   imagetool_fs_info *fs_info);
 
 /**
+ * Gives the most bytes that a layer itself may hold: the `size` with which a container was made.
+ *
+ * @param layer_id borrowed
+ * @param bytes out; in bytes; 0: it has no limit
+ * @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open), or what the system
+ * said
+ *
+ * # Safety
+ * `layer_id` must be NULL or a string, `bytes` NULL or writable.
+ */
+int isula_storage_layer_limit(const char *layer_id,
+                              uint64_t *bytes);
+
+/**
  * Gives where a layer's content is.
  *
  * @param id borrowed; an id

@@ -86,6 +86,15 @@ impl Bytes {
     }
 }
 
+impl std::ops::Add for Bytes {
+    type Output = Bytes;
+
+    /// As many as can be told.
+    fn add(self, other: Bytes) -> Bytes {
+        Bytes(self.0.saturating_add(other.0))
+    }
+}
+
 /// For people: `1.9 MiB`, `512 B`.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

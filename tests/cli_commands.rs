@@ -66,8 +66,8 @@ fn lists_are_tables_for_people_and_json_for_programs() {
 
     let layers = store.ok(["layers"]);
     let lines: Vec<Vec<&str>> = layers.lines().map(cells).collect();
-    assert_eq!(lines[0], ["LAYER ID", "PARENT", "KIND", "SIZE", "MOUNTS"]);
-    assert!(lines.contains(&vec!["af454b0b2885", "e3548aeb466d", "image", "12 B", "0"]));
+    assert_eq!(lines[0], ["LAYER ID", "PARENT", "KIND", "SIZE", "LIMIT", "MOUNTS"]);
+    assert!(lines.contains(&vec!["af454b0b2885", "e3548aeb466d", "image", "12 B", "-", "0"]));
     assert_eq!(store.json(["layers"]).as_array().unwrap().len(), 2);
 
     let empty = Store::in_memory();

@@ -459,6 +459,28 @@ pub unsafe extern "C" fn layer_store_get_layer_fs_info(
     })
 }
 
+/// Gives the most bytes that a layer itself may hold: the `size` with which a container was made.
+///
+/// @param layer_id borrowed
+/// @param bytes out; in bytes; 0: it has no limit
+/// @return 0, or -1 with errno EINVAL (NULL, bad id), EILSEQ, ENOENT (no such layer), ENODEV (not open), or what the system
+/// said
+///
+/// # Safety
+/// `layer_id` must be NULL or a string, `bytes` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn isula_storage_layer_limit(layer_id: *const c_char, bytes: *mut u64) -> c_int {
+    guard("isula_storage_layer_limit", || {
+        // SAFETY: the caller's promise, here and for what follows.
+        let id = LayerId::new(unsafe { arg::text(layer_id, "layer_id") }?)?;
+        // SAFETY: as above.
+        let bytes = unsafe { arg::out(bytes, "bytes") }?;
+        let limit = LAYERS.get()?.read(|store| store.limit(&id))?;
+        bytes.set(limit.map_or(0, |limit| limit.0));
+        Ok(0)
+    })
+}
+
 /// Gives where a layer's content is.
 ///
 /// @param id borrowed; an id

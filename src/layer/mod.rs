@@ -271,10 +271,10 @@ impl LayerStore {
         self.driver.usage(id)
     }
 
-    /// Most bytes that the layer itself may hold, if it is limited; unknown: `None`.
+    /// Most bytes that the layer itself may hold, if it is limited; unknown: `NotFound`.
     pub fn limit(&self, id: &LayerId) -> Result<Option<Bytes>> {
         let _activity = self.registry.enter()?;
-        self.driver.limit(id)
+        self.driver.limit(self.by_id(id)?.id())
     }
 
     /// Where the layer's content is; unknown: `NotFound`.

@@ -19,6 +19,7 @@ use crate::{layers, storages};
 
 pub const ALL: &[Scenario] = crate::scenarios! {
     a_limited_container_gets_no_more_than_its_size
+    a_full_container_can_be_mounted_again_and_emptied
     all_of_a_layer_is_of_one_project_from_the_start
     usage_comes_from_the_counters_of_the_file_system
     limits_survive_a_restart_and_are_listed
@@ -91,6 +92,31 @@ fn a_limited_container_gets_no_more_than_its_size() {
     });
 }
 
+fn a_full_container_can_be_mounted_again_and_emptied() {
+    on_both(|disk| {
+        let driver = disk.driver("store");
+        limited(&*driver, "one", Some("8M")).unwrap();
+        let limits = disk.limits();
+        let place = mount(&*driver, "one");
+        assert_eq!(fill(&place.join("big")).0, disk.kind.full());
+        // To the last block.
+        let mut number = 0;
+        while std::fs::write(place.join(format!("small-{number}")), "x").is_ok() {
+            number += 1;
+        }
+        unmount(&*driver, "one");
+        let place = mount(&*driver, "one");
+        assert_eq!(disk.limits(), limits);
+        // Full still, and not read-only.
+        let error = std::fs::write(place.join("more"), vec![1; 1 << 20]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(disk.kind.full()));
+        std::fs::remove_file(place.join("big")).unwrap();
+        layers::write(place.join("file"), "content");
+        unmount(&*driver, "one");
+        driver.clean_up().unwrap();
+    });
+}
+
 fn all_of_a_layer_is_of_one_project_from_the_start() {
     on_both(|disk| {
         let driver = disk.driver("store");
@@ -154,6 +180,10 @@ fn limits_survive_a_restart_and_are_listed() {
             let image = storages::add_image(&storage, &["file"], &["image"]);
             storage.create_container(&container('a', image.id.as_str(), Some("8M"))).unwrap();
             storage.create_container(&container('b', image.id.as_str(), None)).unwrap();
+            assert_eq!(
+                storage.layers().limit(&layers::id(&storages::id('a'))).unwrap(),
+                Some(Bytes(8 * MIB))
+            );
             // Beside the process that owns the store.
             let listed = tool(disk, &["layers"]);
             let limits: Vec<_> =
@@ -568,6 +598,12 @@ fn the_c_interface_limits_containers() {
             assert_eq!(made, 0);
             libc::free(mountpoint.cast());
             assert_eq!(disk.limits().into_values().collect::<Vec<_>>(), [9 << 10]);
+            let mut limit = 0;
+            assert_eq!(layer_store::isula_storage_layer_limit(id.as_ptr(), &raw mut limit), 0);
+            assert_eq!(limit, 9 * MIB);
+            let absent = text(&storages::id('f'));
+            assert_eq!(layer_store::isula_storage_layer_limit(absent.as_ptr(), &raw mut limit), -1);
+            assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOENT));
             let mounted = storage_rootfs::storage_rootfs_mount(id.as_ptr());
             assert!(!mounted.is_null());
             let path = CStr::from_ptr(mounted).to_str().unwrap().to_owned();

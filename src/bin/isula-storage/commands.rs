@@ -218,21 +218,20 @@ fn image_json(image: &ImageSummary) -> Value {
 
 fn layers(storage: &Storage, args: &Args, whole: bool) -> Outcome {
     let layers = storage.layers().list();
+    let limits = if args.quiet { Vec::new() } else { limits(storage, &layers)? };
     if args.json {
-        let limited = layers.iter().map(|layer| {
-            let limit = storage.layers().limit(&layer.id)?;
-            Ok(with_limit(layer_json(layer), limit))
-        });
-        return Ok(print::json(&limited.collect::<Result<_, Error>>()?)?);
+        let json = layers.iter().zip(&limits).map(|(layer, limit)| with_limit(layer_json(layer), *limit));
+        return Ok(print::json(&json.collect())?);
     }
     if args.quiet {
         return Ok(print::lines(
             layers.iter().map(|layer| print::short(layer.id.as_str(), whole).to_owned()),
         )?);
     }
-    let rows: Vec<[String; 5]> = layers
+    let rows: Vec<[String; 6]> = layers
         .iter()
-        .map(|layer| {
+        .zip(limits)
+        .map(|(layer, limit)| {
             let parent = layer.parent.as_ref().map_or("-", |parent| print::short(parent.as_str(), whole));
             let size = u64::try_from(layer.uncompressed_size).unwrap_or(0);
             [
@@ -240,11 +239,12 @@ fn layers(storage: &Storage, args: &Args, whole: bool) -> Outcome {
                 parent.to_owned(),
                 if layer.writable { "container" } else { "image" }.to_owned(),
                 if layer.writable { "-".to_owned() } else { Bytes(size).to_string() },
+                limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string()),
                 layer.mount_count.to_string(),
             ]
         })
         .collect();
-    Ok(print::table(["LAYER ID", "PARENT", "KIND", "SIZE", "MOUNTS"], &rows)?)
+    Ok(print::table(["LAYER ID", "PARENT", "KIND", "SIZE", "LIMIT", "MOUNTS"], &rows)?)
 }
 
 fn layer_json(layer: &Layer) -> Value {
@@ -261,6 +261,15 @@ fn layer_json(layer: &Layer) -> Value {
         "uncompressed_size": layer.uncompressed_size,
         "created": layer.created,
     })
+}
+
+/// The limits of layers; a layer may be gone by now.
+fn limits(storage: &Storage, layers: &[Layer]) -> Result<Vec<Option<Bytes>>, Error> {
+    let limits = layers.iter().map(|layer| match storage.layers().limit(&layer.id) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        limit => limit,
+    });
+    limits.collect()
 }
 
 /// Only a layer that has a limit is told to have one.

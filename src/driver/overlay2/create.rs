@@ -180,7 +180,7 @@ impl Overlay {
         }
         self.release(id).map_err(context)?;
         let link = self.find_link(id).map_err(context)?;
-        let project = self.let_go(id).map_err(context)?;
+        let project = self.let_go(id);
         let discarded = match &self.remote {
             Some(remote) if remote.has(id).map_err(context)? => remote.discard(state, id).map_err(context)?,
             _ => state.discard(self.home.dir(), id.as_str()).map_err(context)?,
@@ -197,16 +197,19 @@ impl Overlay {
     }
 
     /// A layer of this host is about to leave the home for good: its project, if it has one of its own.
-    fn let_go(&self, id: &LayerId) -> Result<Option<u32>> {
-        let Some(projects) = &self.projects else { return Ok(None) };
-        let layer = match self.home.dir().open_dir(id.as_str()) {
-            Ok(layer) => layer,
-            Err(error) if is_no_layer(error.kind()) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let project = projects.about_to_go(&layer)?;
-        projects.align(&layer)?;
-        Ok(project)
+    fn let_go(&self, id: &LayerId) -> Option<u32> {
+        let projects = self.projects.as_ref()?;
+        let layer = self.home.dir().open_dir(id.as_str()).ok()?;
+        let project = projects.about_to_go(&layer);
+        self.try_align(&layer);
+        project
+    }
+
+    /// The same as [`Overlay::align`]; if that cannot be done, the move says so.
+    fn try_align(&self, dir: &Dir) {
+        if let Err(error) = self.align(dir) {
+            log::warn!("{}", error.report());
+        }
     }
 
     pub(super) fn quarantine(&self, id: &LayerId, reason: &str) -> Result<Option<Quarantined>> {
@@ -225,9 +228,7 @@ impl Overlay {
         // Something else in its place hides no mount, and its name is found by those in `l/` alone.
         let link = if is_dir {
             self.release(id)?;
-            if let Some(projects) = &self.projects {
-                projects.align(&self.home.dir().open_dir(id.as_str())?)?;
-            }
+            self.try_align(&self.home.dir().open_dir(id.as_str())?);
             self.find_link(id)?
         } else {
             self.link_to(id)?

@@ -210,8 +210,7 @@ impl GraphDriver for Overlay2 {
         let overlay = self.overlay()?;
         let Some(layer) = overlay.find_layer(id)? else { return Ok(None) };
         let diff = layer.open_dir(DIFF)?;
-        let counted = overlay.projects.as_ref().map(|projects| projects.usage(&layer)).transpose()?.flatten();
-        let usage = match counted {
+        let usage = match overlay.projects.as_ref().and_then(|projects| projects.usage(&layer)) {
             Some(usage) => usage,
             None => diff.usage()?,
         };

@@ -35,6 +35,10 @@ impl Overlay {
             let what = format!("something else is mounted on {}", self.mount_path(id).display());
             return Err(context(Error::new(ErrorKind::InUse, what)));
         }
+        let _room = match kind {
+            LayerKind::ReadWrite => self.projects.as_ref().and_then(|projects| projects.make_room(&layer)),
+            LayerKind::ReadOnly => None,
+        };
         self.ensure_own_dirs(&layer).map_err(context)?;
         let target = self.relative_path(id, &layer).join(MERGED);
         let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;

@@ -54,6 +54,8 @@ const TRIES: u32 = 4096;
 /// How long is waited until xfs no longer counts what was removed: pauses, each twice as long as the one before.
 const PAUSES: u32 = 9;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
+/// What a full layer gets for its mount: more than xfs sets aside for making a directory.
+const ROOM: Bytes = Bytes(1 << 20);
 
 /// Projects of the file system below a home.
 #[derive(Debug)]
@@ -118,6 +120,22 @@ impl Drop for Limited<'_> {
     fn drop(&mut self) {
         if !self.kept {
             self.projects.give_back(self.id);
+        }
+    }
+}
+
+/// Room that a full layer has for a moment.
+#[derive(Debug)]
+pub(super) struct Room<'a> {
+    projects: &'a Projects,
+    id: u32,
+    most: Bytes,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.projects.kernel.set_limit(self.id, self.most) {
+            log::warn!("{}", error.report());
         }
     }
 }
@@ -188,7 +206,7 @@ impl Projects {
         }
         let mut alive = None;
         for id in ids {
-            if let Err(error) = self.look_at(id, home.dir(), &mut alive) {
+            if let Err(error) = self.look_at(id, &mut alive) {
                 log::warn!("look after project {id}: {}", error.report());
                 if is_off(&error) {
                     break;
@@ -198,12 +216,16 @@ impl Projects {
         Ok(())
     }
 
-    fn look_at(&self, id: u32, home: &Dir, alive: &mut Option<HashSet<u32>>) -> Result<()> {
+    fn look_at(&self, id: u32, alive: &mut Option<HashSet<u32>>) -> Result<()> {
         let Some(wanted) = self.ledger()?.find(id)? else { return Ok(()) };
         let record = self.kernel.record(id)?;
         if record.is_empty() {
             log::info!("project {id} is of no layer any more");
             return self.release(id);
+        }
+        if record.limited && record.most == whole(wanted) + ROOM {
+            // A mount was interrupted.
+            return self.kernel.set_limit(id, wanted);
         }
         if record.limited || wanted == Bytes(0) {
             return Ok(());
@@ -211,11 +233,7 @@ impl Projects {
         // Repaired file systems can have lost their limits.
         let alive = match alive {
             Some(alive) => alive,
-            None => {
-                let mut carried = HashSet::new();
-                self.add_carried(home, None, &mut carried)?;
-                alive.insert(carried)
-            }
+            None => alive.insert(self.carried()?),
         };
         if alive.contains(&id) {
             log::warn!("project {id}: its limit of {wanted} was lost and is set again");
@@ -304,24 +322,35 @@ impl Projects {
     /// The project of a layer of its own, if it has one.
     pub(super) fn of_layer(&self, layer: &Dir) -> Result<Option<u32>> {
         let diff = match layer.open_dir(DIFF) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            // Damaged: it is of no project that could be told.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::Os(libc::ENOTDIR | libc::ELOOP)
+                ) =>
+            {
+                return Ok(None);
+            }
             opened => opened?,
         };
         let project = self.kernel.project(&diff)?;
         Ok((project.id != 0 && project.id != self.kernel.project(&self.home)?.id).then_some(project.id))
     }
 
-    /// What is counted to a layer; `None` if its project is not certainly its own.
-    pub(super) fn usage(&self, layer: &Dir) -> Result<Option<Usage>> {
-        let Some(ledger) = &self.ledger else { return Ok(None) };
-        let Some(id) = self.of_layer(layer)? else { return Ok(None) };
-        if ledger.find(id)?.is_none() {
-            return Ok(None);
-        }
-        match self.kernel.record(id) {
-            Ok(record) => Ok((!record.is_empty()).then_some(record.used)),
-            Err(error) if is_off(&error) => Ok(None),
-            Err(error) => Err(error),
+    /// What is counted to a layer; `None` if its project is not certainly its own, or cannot be asked for.
+    pub(super) fn usage(&self, layer: &Dir) -> Option<Usage> {
+        let counted = (|| {
+            let Some(ledger) = &self.ledger else { return Ok(None) };
+            let Some(id) = self.of_layer(layer)? else { return Ok(None) };
+            let is_own = ledger.find(id)?.is_some();
+            is_own.then(|| self.kernel.record(id)).transpose()
+        })();
+        match counted {
+            Ok(record) => record.filter(|record| !record.is_empty()).map(|record| record.used),
+            Err(error) => {
+                log::debug!("{}", error.report());
+                None
+            }
         }
     }
 
@@ -336,6 +365,28 @@ impl Projects {
             Err(error) if is_off(&error) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Gives a layer that is full a little room until what is returned is dropped: overlay makes a directory in it when
+    /// it is mounted, and else mounts it for reading only, so that it could not be emptied any more.
+    pub(super) fn make_room(&self, layer: &Dir) -> Option<Room<'_>> {
+        if !self.supported || !self.writable {
+            return None;
+        }
+        let made = (|| {
+            let Some(id) = self.of_layer(layer)? else { return Ok(None) };
+            let record = self.kernel.record(id)?;
+            let most = record.most;
+            if most == Bytes(0) || record.used.bytes + ROOM <= most {
+                return Ok(None);
+            }
+            self.kernel.set_limit(id, most + ROOM)?;
+            Ok(Some(Room { projects: self, id, most }))
+        })();
+        made.unwrap_or_else(|error: Error| {
+            log::warn!("{}", error.report());
+            None
+        })
     }
 
     /// Whether a layer's limit is lost.
@@ -363,14 +414,17 @@ impl Projects {
         }
     }
 
-    /// A layer is about to be removed: notes its project, which may be one that the reference gave it.
-    pub(super) fn about_to_go(&self, layer: &Dir) -> Result<Option<u32>> {
-        if !self.writable {
-            return Ok(None);
-        }
-        let Some(id) = self.of_layer(layer)? else { return Ok(None) };
-        self.ledger()?.add(id, Bytes(0))?;
-        Ok(Some(id))
+    /// A layer is about to be removed: notes its project, which may be one that the reference gave it. Best effort: nothing
+    /// of this may keep a layer from being removed, and the next start looks again.
+    pub(super) fn about_to_go(&self, layer: &Dir) -> Option<u32> {
+        let noted = self.of_layer(layer).and_then(|id| match id {
+            Some(id) => self.ledger()?.add(id, Bytes(0)).map(|_| Some(id)),
+            None => Ok(None),
+        });
+        noted.unwrap_or_else(|error| {
+            log::warn!("{}", error.report());
+            None
+        })
     }
 
     /// Frees a project whose data were removed; what is still counted is tried again later.
@@ -433,6 +487,35 @@ impl Projects {
     /// What of the projects belongs to no layer of the home, nor to anything that is on its way or lies aside.
     pub(super) fn strays(&self) -> Result<Vec<String>> {
         let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
+        let ids = ledger.all()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Whoever only reads looks on while layers come and go: first the projects, then who has them, then again whether
+        // they are there.
+        let carried = self.carried()?;
+        let mut found = Vec::new();
+        for id in ids.into_iter().filter(|id| !carried.contains(id)) {
+            let record = match self.kernel.record(id) {
+                Err(error) if is_off(&error) => break,
+                record => record?,
+            };
+            if ledger.find(id)?.is_none() || record.is_blank() {
+                continue;
+            }
+            found.push(match record.is_empty() {
+                true => format!("project {id} has a limit of {} and is of no layer any more", record.most),
+                false => {
+                    let Usage { bytes, inodes } = record.used;
+                    format!("project {id} still has {bytes} in {} files, which are in no layer", inodes.0)
+                }
+            });
+        }
+        Ok(found)
+    }
+
+    /// Projects of all that lies in the home.
+    fn carried(&self) -> Result<HashSet<u32>> {
         let mut carried = HashSet::new();
         self.add_carried(&self.home, None, &mut carried)?;
         if let Ok(state) = self.home.open_dir(STATE) {
@@ -444,22 +527,7 @@ impl Projects {
                 }
             }
         }
-        let mut found = Vec::new();
-        for id in ledger.all()? {
-            let record = match self.kernel.record(id) {
-                Err(error) if is_off(&error) => break,
-                record => record?,
-            };
-            if record.is_empty() && record.limited {
-                found
-                    .push(format!("project {id} has a limit of {} and is of no layer any more", record.most));
-            } else if !record.is_empty() && !carried.contains(&id) {
-                let what =
-                    format!("project {id} still has {} in {} files", record.used.bytes, record.used.inodes.0);
-                found.push(format!("{what}, which are in no layer"));
-            }
-        }
-        Ok(found)
+        Ok(carried)
     }
 
     /// Adds the projects of all layers in a directory, and `within` them, to what is carried.
@@ -515,4 +583,9 @@ impl Projects {
 /// Whether an error says that the file system does not count any more.
 fn is_off(error: &Error) -> bool {
     matches!(error.errno(), libc::ESRCH | libc::ENOSYS | libc::EOPNOTSUPP | libc::EPERM)
+}
+
+/// A limit as it is set, in whole KiB.
+fn whole(limit: Bytes) -> Bytes {
+    Bytes(limit.0 & !1023)
 }

@@ -353,6 +353,49 @@ fn a_lost_limit_is_told_and_set_again() {
 }
 
 #[test]
+fn a_full_layer_has_room_to_be_mounted_and_no_longer() {
+    let disk = Disk::new();
+    let driver = disk.open("a");
+    limited(&driver, "one", "5M");
+    let project = disk.project("a", "one").id;
+    let limits = disk.fake.limits();
+    let open = driver.open.read().clone().unwrap();
+    let projects = open.projects.as_ref().unwrap();
+    let layer = disk.dir("a", "one");
+    assert!(projects.make_room(&layer).is_none(), "it has room");
+    disk.fake.use_elsewhere(project, 1200);
+    {
+        let _room = projects.make_room(&layer).unwrap();
+        assert_eq!(disk.fake.limits(), BTreeMap::from([(project, Bytes(6 * MIB))]));
+    }
+    assert_eq!(disk.fake.limits(), limits);
+    // The process ended meanwhile.
+    std::mem::forget(projects.make_room(&layer).unwrap());
+    drop((open, driver));
+    let driver = disk.open("a");
+    assert_eq!(disk.fake.limits(), limits);
+    create(&driver, "free", None).unwrap();
+    let open = driver.open.read().clone().unwrap();
+    assert!(open.projects.as_ref().unwrap().make_room(&disk.dir("a", "free")).is_none());
+}
+
+#[test]
+fn a_damaged_layer_can_be_removed_and_its_project_is_found_by_the_next_start() {
+    let disk = Disk::new();
+    let driver = disk.open("a");
+    limited(&driver, "one", "1M");
+    let diff = disk.home("a").join("one/diff");
+    std::fs::remove_dir(&diff).unwrap();
+    std::os::unix::fs::symlink("/", &diff).unwrap();
+    driver.remove(&id("one")).unwrap().remove();
+    assert!(!disk.home("a").join("one").exists());
+    assert_eq!(disk.fake.limits().len(), 1);
+    drop(driver);
+    disk.open("a");
+    assert_eq!((disk.fake.limits().len(), disk.ledger("a").len()), (0, 0));
+}
+
+#[test]
 fn what_lies_aside_keeps_its_limit_until_it_is_given_up() {
     let disk = Disk::new();
     let driver = disk.open("a");
