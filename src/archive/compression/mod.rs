@@ -48,9 +48,9 @@ fn bzip2_block(rest: &[u8]) -> bool {
 pub(super) struct Decoder<R: BufRead> {
     state: State<R>,
     compression: Compression,
-    /// Whether this member has given anything.
-    given: bool,
-    /// Members without content, up to here.
+    /// What this member has given.
+    given: u64,
+    /// Members with next to no content, one after the other, up to here.
     empty: u32,
 }
 
@@ -93,7 +93,7 @@ impl<R: BufRead> BufRead for Slot<R> {
 impl<R: BufRead> Decoder<R> {
     pub(super) fn new(source: R, compression: Compression) -> Result<Self> {
         let state = State::start(source, compression).during(|| "start decompression")?;
-        Ok(Decoder { state, compression, given: false, empty: 0 })
+        Ok(Decoder { state, compression, given: 0, empty: 0 })
     }
 
     /// The source; only after the end of the stream has been reached.
@@ -146,13 +146,22 @@ impl<R: BufRead> Decoder<R> {
             },
             State::Failed => State::Failed,
         };
-        self.empty = if self.given { 0 } else { self.empty + 1 };
-        self.given = false;
+        self.empty = if self.given >= least(self.compression) { 0 } else { self.empty + 1 };
+        self.given = 0;
         if more && self.empty > MOST_EMPTY {
             let what = format!("more than {MOST_EMPTY} compressed streams without content follow each other");
             return Err(Error::new(ErrorKind::LimitExceeded, what).into());
         }
         Ok(())
+    }
+}
+
+/// Members with less than this count as empty. Each of bzip2 and xz needs a decoder made for it, which takes as long as a
+/// block of a hundred kilobytes, and tools write no such members of less than that.
+fn least(compression: Compression) -> u64 {
+    match compression {
+        Compression::Bzip2 | Compression::Xz => 4096,
+        _ => 1,
     }
 }
 
@@ -206,7 +215,7 @@ impl<R: BufRead> Read for Decoder<R> {
                     }
                 }
                 Ok(count) => {
-                    self.given = true;
+                    self.given = self.given.saturating_add(count as u64);
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -115,18 +115,23 @@ fn an_error_of_the_source_keeps_its_errno() {
     }
 }
 
+fn most_empty() -> usize {
+    usize::try_from(MOST_EMPTY).unwrap()
+}
+
 #[test]
 fn members_without_content_are_taken_up_to_a_number_in_a_row() {
-    let most = usize::try_from(MOST_EMPTY).unwrap();
+    let most = most_empty();
     let skipped = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"abc"].concat();
     let mut table: Vec<_> =
         PACKED.iter().map(|compression| (*compression, packed(b"", *compression))).collect();
     table.push((Compression::Zstd, skipped));
     for (compression, empty) in table {
-        let some = packed(b"x", compression);
+        let content = vec![b'x'; usize::try_from(least(compression)).unwrap()];
+        let some = packed(&content, compression);
         let row = empty.repeat(most);
         let fits = [&row[..], &some, &row, &some, &row].concat();
-        assert_eq!(unpacked(fits).unwrap(), b"xx", "{compression:?}");
+        assert_eq!(unpacked(fits).unwrap(), content.repeat(2), "{compression:?}");
         for more in [[&row[..], &empty, &some].concat(), [&some[..], &row, &empty, &some].concat()] {
             let error = unpacked(more).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{compression:?} {error:?}");
@@ -138,6 +143,10 @@ fn members_without_content_are_taken_up_to_a_number_in_a_row() {
 /// As tools write them that compress each file by itself, some of which are empty.
 #[test]
 fn any_number_of_small_members_is_taken() {
+    for compression in [Compression::Bzip2, Compression::Xz] {
+        let error = unpacked(packed(b"x", compression).repeat(most_empty() + 2)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{compression:?} {error:?}");
+    }
     for compression in [Compression::Gzip, Compression::Zstd] {
         let (one, none) = (packed(b"a small file", compression), packed(b"", compression));
         let pair = [&one[..], &none, &none].concat();
