@@ -14,6 +14,8 @@
 //!     work/                            0700  for the kernel
 //!     merged/                          0700  mount point
 //!   .isula-storage/                    0700  ours: lock, trash, quarantine, staging (see `driver::home`)
+//!     projects/                        0700  of limited layers, see `quota`; made with the first of them
+//!       <number>              ->   <bytes>   a project of this store, and the size that was asked for
 //! ```
 //!
 //! This is the layout of iSulad, in which names starting with a dot do not occur and are passed over. For a user

@@ -102,6 +102,8 @@ fn a_limited_layer_is_a_project_of_its_own_that_goes_with_it() {
     let limits = BTreeMap::from([(one.id, Bytes(MIB)), (two.id, Bytes(4096))]);
     assert_eq!(disk.fake.limits(), limits);
     assert_eq!(disk.ledger("a"), BTreeMap::from([(one.id, Bytes(MIB)), (two.id, Bytes(5000))]));
+    let link = disk.home("a").join(format!(".isula-storage/projects/{}", two.id));
+    assert_eq!(std::fs::read_link(link).unwrap(), PathBuf::from("5000"));
     assert_eq!(driver.limit(&id("one")).unwrap(), Some(Bytes(MIB)));
     assert_eq!(driver.limit(&id("free")).unwrap(), None);
     assert_eq!(driver.limit(&id("absent")).unwrap(), None);
