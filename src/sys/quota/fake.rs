@@ -21,6 +21,17 @@ type Identity = (u64, u64);
 pub(crate) struct Fake {
     root: PathBuf,
     known: Mutex<Known>,
+    beside: Beside,
+}
+
+/// What somebody does beside the next time that a project is given to a directory.
+#[derive(Default)]
+struct Beside(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
 }
 
 #[derive(Debug)]
@@ -48,7 +59,7 @@ impl Fake {
             refuses: None,
             meanwhile: None,
         };
-        Fake { root: root.to_owned(), known: Mutex::new(known) }
+        Fake { root: root.to_owned(), known: Mutex::new(known), beside: Beside::default() }
     }
 
     pub(crate) fn switch(&self, accounted: bool, enforced: bool) {
@@ -67,6 +78,11 @@ impl Fake {
     /// Somebody else gives the project of the next directory to something of theirs at the same moment, so many times.
     pub(crate) fn contest(&self, times: u32) {
         self.known.lock().meanwhile = Some(times);
+    }
+
+    /// Does something just before the next directory is given a project.
+    pub(crate) fn beside(&self, action: impl FnOnce() + Send + 'static) {
+        *self.beside.0.lock() = Some(Box::new(action));
     }
 
     /// Somebody else uses a project.
@@ -129,6 +145,10 @@ impl Quotas for Fake {
     }
 
     fn set_project(&self, dir: &Dir, project: Project) -> Result<()> {
+        let beside = self.beside.0.lock().take();
+        if let Some(action) = beside {
+            action();
+        }
         let mut known = self.known.lock();
         if project.id > known.largest {
             return errno(libc::EINVAL, "the number is too large");

@@ -33,7 +33,7 @@ use crate::driver::home::{Home, STAGING, STATE};
 use crate::error::{Error, ErrorKind, Result};
 use crate::persist::{QUARANTINE, QUARANTINED, TRASH};
 use crate::sys::fs::{Dir, FileKind, random_hex};
-use crate::sys::quota::{Project, Quotas};
+use crate::sys::quota::{Project, Quotas, Record};
 use crate::units::{Bytes, Usage};
 
 use super::layout::DIFF;
@@ -70,6 +70,9 @@ pub(super) struct Projects {
     range: Mutex<Range>,
     /// What is still counted although it was removed.
     pending: Mutex<Vec<u32>>,
+    /// Held while a number is taken until its limit is set, and while one is looked at and freed: what is being taken is
+    /// written down, and still looks as if it was of nobody.
+    change: Mutex<()>,
 }
 
 /// Numbers to be tried.
@@ -162,6 +165,7 @@ impl Projects {
             writable: false,
             range: Mutex::new(Range { least: LEAST, most: MOST, next: 0 }),
             pending: Mutex::default(),
+            change: Mutex::default(),
         }))
     }
 
@@ -221,7 +225,7 @@ impl Projects {
         let record = self.kernel.record(id)?;
         if record.is_empty() {
             log::info!("project {id} is of no layer any more");
-            return self.release(id);
+            return self.release(id, &record);
         }
         if record.limited && record.most == whole(wanted) + ROOM {
             // A mount was interrupted.
@@ -249,15 +253,17 @@ impl Projects {
             if !self.kernel.state()?.enforced {
                 return Err(Error::new(ErrorKind::Unsupported, "limits are not enforced any more"));
             }
-            let limited = Limited { projects: self, id: self.claim(layer, size)?, kept: false };
-            match self.kernel.set_limit(limited.id, size) {
-                Ok(()) => Ok(limited),
-                Err(error) => {
+            let (limited, set) = {
+                let _change = self.change.lock();
+                let limited = Limited { projects: self, id: self.claim(layer, size)?, kept: false };
+                let set = self.kernel.set_limit(limited.id, size);
+                if set.is_err() {
                     // The directory is still there, but is to be counted to nobody when the project is given back.
                     self.leave(layer);
-                    Err(error)
                 }
-            }
+                (limited, set)
+            };
+            set.map(|()| limited)
         })();
         limited.map_err(|error| match is_off(&error) {
             true => not_supported().context(format!("project quota was switched off: {}", error.report())),
@@ -265,7 +271,7 @@ impl Projects {
         })
     }
 
-    /// Finds a number that nobody uses, and gives it to the directory.
+    /// Finds a number that nobody uses, and gives it to the directory. Call it with `change` held.
     fn claim(&self, layer: &Dir, size: Bytes) -> Result<u32> {
         let mut anywhere = false;
         let mut tried = 0;
@@ -464,17 +470,23 @@ impl Projects {
     }
 
     fn try_release(&self, id: u32) -> Result<bool> {
-        if !self.kernel.record(id)?.is_empty() {
+        let _change = self.change.lock();
+        if self.ledger()?.find(id)?.is_none() {
+            // Freed meanwhile, and perhaps somebody else's.
+            return Ok(true);
+        }
+        let record = self.kernel.record(id)?;
+        if !record.is_empty() {
             // Asked for the first project, xfs makes haste with what was removed.
             self.kernel.record(0)?;
             return Ok(false);
         }
-        self.release(id).map(|()| true)
+        self.release(id, &record).map(|()| true)
     }
 
-    /// Takes a limit away that limits nobody, then forgets the project.
-    fn release(&self, id: u32) -> Result<()> {
-        if self.kernel.record(id)?.limited {
+    /// Takes a limit away that limits nobody, by what is known of it now, then forgets the project.
+    fn release(&self, id: u32, record: &Record) -> Result<()> {
+        if record.limited {
             self.kernel.set_limit(id, Bytes(0))?;
         }
         self.ledger()?.forget(id)

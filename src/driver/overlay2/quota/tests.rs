@@ -198,6 +198,40 @@ fn who_takes_the_same_project_at_the_same_moment_is_seen() {
 }
 
 #[test]
+fn a_project_that_is_just_being_taken_is_not_freed_by_a_sweep_beside() {
+    let disk = Disk::new();
+    let driver = disk.open("a");
+    let projects = driver.open.read().as_ref().unwrap().projects.clone().unwrap();
+    let (done, ended) = std::sync::mpsc::channel();
+    disk.fake.beside(move || {
+        let (swept, told) = std::sync::mpsc::channel();
+        let sweeper = std::thread::spawn(move || {
+            projects.sweep();
+            drop(swept.send(()));
+        });
+        // It may wait for the creation that this is part of: then it goes on afterwards.
+        drop(told.recv_timeout(Duration::from_millis(200)));
+        done.send(sweeper).unwrap();
+    });
+    limited(&driver, "one", "1M");
+    ended.recv().unwrap().join().unwrap();
+    let project = disk.project("a", "one").id;
+    assert_eq!(disk.ledger("a"), BTreeMap::from([(project, Bytes(MIB))]));
+    assert_eq!(disk.fake.limits(), BTreeMap::from([(project, Bytes(MIB))]));
+}
+
+#[test]
+fn a_project_that_was_freed_already_is_nobody_s_to_free_again() {
+    let disk = Disk::new();
+    let driver = disk.open("a");
+    let projects = driver.open.read().as_ref().unwrap().projects.clone().unwrap();
+    // Somebody else prepares it for something that is not there yet.
+    disk.fake.set_limit(3_000_000, Bytes(MIB)).unwrap();
+    projects.give_back(3_000_000);
+    assert_eq!(disk.fake.limits(), BTreeMap::from([(3_000_000, Bytes(MIB))]));
+}
+
+#[test]
 fn a_file_system_with_few_projects_is_used_to_the_last() {
     let disk = Disk::new();
     disk.fake.set_largest(u32::from(u16::MAX));
