@@ -9,6 +9,7 @@ use crate::units::Bytes;
 
 use super::device::Use;
 use super::names::BASE;
+use super::options::whole_blocks;
 use super::records::Record;
 use super::store::Store;
 use super::transaction::NewDevice;
@@ -84,15 +85,16 @@ impl Store {
 
     /// Compares the base with what the store knows of it, and grows it if it is to be larger.
     fn check_base(&self, mut record: Record) -> Result<()> {
-        let wanted = self.options.base_size.unwrap_or(record.size);
-        if wanted < record.size {
+        let size = whole_blocks(record.size);
+        let wanted = self.options.base_size.unwrap_or(size);
+        if wanted < size {
             let text = format!(
                 "dm.basesize {} bytes is smaller than the base device, which has {} bytes",
                 wanted.0, record.size.0
             );
             return Err(Error::invalid(text.clone()).for_people(text));
         }
-        if wanted > record.size {
+        if wanted > size {
             // What is interrupted from here on is taken up by the comparison below, at any later start.
             record.size = wanted;
             self.save(&record)?;
@@ -126,7 +128,7 @@ impl Store {
                 return Err(Error::new(ErrorKind::Corrupt, message));
             }
         }
-        Ok(found.size < record.size)
+        Ok(found.size < whole_blocks(record.size))
     }
 
     /// Size and id of what a layer without a parent is made of.

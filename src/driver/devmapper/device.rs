@@ -15,6 +15,7 @@ use crate::sys::ext4;
 use crate::sys::fs::Dir;
 use crate::sys::mount::{self, Detached, Device};
 
+use super::options::whole_blocks;
 use super::records::Record;
 use super::store::{MOUNT_MODE, Store};
 
@@ -203,7 +204,7 @@ impl Store {
 
     fn try_grow(&self, record: &Record, node: &Path, root: &Dir) -> Result<()> {
         let now = self.filesystems.superblock(node)?;
-        if now.size >= record.size || self.devices.tried.lock().contains(&record.hash) {
+        if now.size >= whole_blocks(record.size) || self.devices.tried.lock().contains(&record.hash) {
             return Ok(());
         }
         step("grow")?;

@@ -43,8 +43,10 @@ impl Store {
             }
             None => self.base()?,
         };
-        let size = wanted.unwrap_or(parent_size);
-        if size < parent_size {
+        let least = options::whole_blocks(parent_size);
+        // As large as the parent is as large as its device, whose size may be no whole blocks.
+        let size = wanted.filter(|wanted| *wanted != least).unwrap_or(parent_size);
+        if size < least {
             let text = format!("Container size cannot be smaller than {}", parent_size.0);
             return Err(Error::invalid(text.clone()).for_people(text));
         }

@@ -99,9 +99,14 @@ fn base_size(value: &str) -> Result<Bytes> {
     let size = Bytes::parse_exact(value).map_err(|_| wrong(format!("Invalid size: '{value}'")))?;
     match size {
         Bytes(0) => Err(wrong("dm.basesize is lower than zero")),
-        // A device has whole sectors, a file system whole blocks.
-        Bytes(size) => Ok(Bytes(size - size % BLOCK)),
+        size => Ok(whole_blocks(size)),
     }
+}
+
+/// What of a device of this size a file system takes: a device has whole sectors, a file system whole blocks. The
+/// reference writes sizes down as they were given.
+pub(super) fn whole_blocks(size: Bytes) -> Bytes {
+    Bytes(size.0 - size.0 % BLOCK)
 }
 
 /// The largest block that mkfs.ext4 takes by itself.
@@ -115,7 +120,7 @@ pub(super) fn layer_size(storage_options: &[(String, String)]) -> Result<Option<
             return Err(wrong(format!("Unknown option {key}")));
         }
         let bytes = Bytes::parse_exact(value).map_err(|_| wrong(format!("Invalid size: '{value}'")))?;
-        size = (bytes.0 > 0).then_some(Bytes(bytes.0 - bytes.0 % BLOCK));
+        size = (bytes.0 > 0).then_some(whole_blocks(bytes));
     }
     Ok(size)
 }

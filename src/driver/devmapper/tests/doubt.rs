@@ -278,6 +278,39 @@ fn the_base_does_not_shrink() {
     bench.try_open(&["dm.thinpooldev=pool", "dm.basesize=10G"]).unwrap();
 }
 
+/// The reference writes down what it was told, which may be no whole number of blocks.
+#[test]
+fn a_base_of_any_size_is_as_large_as_it_was_asked_for() {
+    let bench = prepared();
+    let text = bench.metadata("base").unwrap().replace("10737418240", "10000000000");
+    bench.write("base", &text);
+    for superblock in bench.filesystems.made.lock().values_mut() {
+        superblock.size = Bytes(10_000_000_000 / 4096 * 4096);
+    }
+    for options in [&["dm.thinpooldev=pool"][..], &["dm.thinpooldev=pool", "dm.basesize=10000000000"]] {
+        let driver = bench.try_open(options).unwrap_or_else(|error| panic!("{}", error.report()));
+        assert_whole(&bench, &driver, "opened");
+        assert_eq!(bench.metadata("base").unwrap(), text);
+    }
+    let error = bench.try_open(&["dm.thinpooldev=pool", "dm.basesize=9999990000"]).unwrap_err();
+    assert!(error.shown().unwrap().contains("is smaller than the base device"), "{}", error.report());
+    // And so with a layer that is to be as large as what it stands on.
+    let driver = bench.open();
+    let storage_options = [("size".to_owned(), "10000000000".to_owned())];
+    let kind = LayerKind::ReadWrite;
+    let layer = id("three");
+    driver
+        .create(&NewLayer {
+            id: &layer,
+            parent: None,
+            kind,
+            storage_options: &storage_options,
+            mount_label: None,
+        })
+        .unwrap();
+    assert!(bench.metadata("three").unwrap().contains("\"size\": 10000000000,"));
+}
+
 #[test]
 fn a_second_owner_is_refused_and_touches_nothing() {
     let bench = prepared();
