@@ -22,7 +22,7 @@ impl Store {
             Some(half) => {
                 // Nothing stands on it.
                 let device = self.device(BASE);
-                self.deactivate(&half, &device.lock())?;
+                self.deactivate(&half, &mut device.lock())?;
                 self.wait_until_gone(BASE)?;
                 self.delete_device(&half)?;
                 if self.record(BASE).is_some() {
@@ -54,7 +54,7 @@ impl Store {
         let mut used = device.lock();
         let made = self.fill_base(record, &mut used);
         if let Some(record) = self.record(BASE) {
-            self.try_deactivate(&record, &used);
+            self.try_deactivate(&record, &mut used);
             if made.is_err() {
                 // At the next start it is made anew.
                 if let Err(error) =
@@ -104,11 +104,11 @@ impl Store {
             let mut used = device.lock();
             let smaller =
                 self.activate(&record, &mut used).and_then(|node| self.compare_base(&record, &node));
-            self.try_deactivate(&record, &used);
+            self.try_deactivate(&record, &mut used);
             smaller?
         };
         if smaller {
-            self.view(&record).map(drop).during(|| "grow it")?;
+            self.grow_alone(&record).during(|| "grow it")?;
         }
         Ok(())
     }

@@ -62,6 +62,11 @@ impl Store {
         let dm = &self.pool.dm;
         let table = self.pool.table(record);
         let mut info = dm.info(name)?;
+        if self.home.is_read_only()
+            && let Some(info) = &info
+        {
+            return self.borrow(record, name, info);
+        }
         if info.as_ref().is_some_and(|info| info.deferred_remove) {
             match dm.message(name, "@cancel_deferred_remove") {
                 // It went just now.
@@ -97,6 +102,15 @@ impl Store {
         if info.suspended { dm.resume(name) } else { Ok(()) }
     }
 
+    /// A device that a running daemon has made active is used as it is, by who only reads: open, it stays for as long.
+    fn borrow(&self, record: &Record, name: &str, info: &dm::Info) -> Result<()> {
+        if !info.has_table || info.suspended {
+            let message = "it is being changed by the process that owns the store";
+            return Err(Error::new(ErrorKind::InUse, message));
+        }
+        self.own_table(name, record).map(drop)
+    }
+
     /// Length of the table in use, if it is the one of this device; else `InUse`.
     fn own_table(&self, name: &str, record: &Record) -> Result<u64> {
         let wanted = self.pool.table(record);
@@ -110,7 +124,7 @@ impl Store {
     }
 
     /// Lets a device go unless it is mounted or looked into.
-    pub(super) fn deactivate(&self, record: &Record, used: &Use) -> Result<Gone> {
+    pub(super) fn deactivate(&self, record: &Record, used: &mut Use) -> Result<Gone> {
         if used.views > 0 || self.is_mount_point(&record.hash)? || (self.home.is_read_only() && !used.ours) {
             return Ok(Gone::Later);
         }
@@ -118,12 +132,20 @@ impl Store {
         let doing = || format!("remove device {name}");
         match self.own_table(&name, record) {
             Err(error) if dm::is_absent(&error) => {}
-            other => drop(other.during(doing)?),
+            // Another's by now.
+            Err(error) => {
+                used.ours = false;
+                return Err(error).during(doing);
+            }
+            Ok(_) => {}
         }
-        match self.pool.dm.remove(&name, Removal::Deferred) {
-            Err(error) if dm::is_absent(&error) => Ok(Gone::Now),
-            removed => removed.during(doing),
-        }
+        let gone = match self.pool.dm.remove(&name, Removal::Deferred) {
+            Err(error) if dm::is_absent(&error) => Gone::Now,
+            removed => removed.during(doing)?,
+        };
+        // Who makes it active next may be another process.
+        used.ours = false;
+        Ok(gone)
     }
 
     /// Waits for a moment until a device that was let go is gone.
@@ -214,8 +236,11 @@ impl Store {
         grown
     }
 
-    /// The layer in its file system, made where nobody has mounted it before.
-    fn rootfs(&self, record: &Record, root: &Dir) -> Result<Dir> {
+    /// The layer in its file system, made where nobody has mounted it before and it may be written to.
+    pub(super) fn rootfs(&self, record: &Record, root: &Dir) -> Result<Dir> {
+        if self.home.is_read_only() {
+            return root.open_dir(ROOTFS);
+        }
         let rootfs = match root.open_dir(ROOTFS) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 step("make rootfs")?;
@@ -251,7 +276,10 @@ impl Store {
             });
         }
         let node = self.activate(record, &mut used)?;
-        let opened = self.open_active(record, &node);
+        let opened = self.open_active(record, &node).and_then(|mount| {
+            let rootfs = self.rootfs(record, mount.root())?;
+            Ok((mount, rootfs))
+        });
         match opened.during(doing) {
             Ok((mount, rootfs)) => {
                 used.views += 1;
@@ -259,28 +287,36 @@ impl Store {
                 Ok(View { store: self, record: record.clone(), counted: true, rootfs, mount })
             }
             Err(error) => {
-                self.try_deactivate(record, &used);
+                self.try_deactivate(record, &mut used);
                 Err(error)
             }
         }
     }
 
-    fn open_active(&self, record: &Record, node: &Path) -> Result<(Detached, Dir)> {
+    /// Mounts an active device nowhere, its file system as large as it is to be.
+    fn open_active(&self, record: &Record, node: &Path) -> Result<Detached> {
         let device = self.file_system(node, None);
-        let mount = match self.home.is_read_only() {
-            true => mount::open_device(&device, None)?,
-            false => {
-                let scratch = self.home.stage()?;
-                mount::open_device(&device, Some(scratch.dir()))?
-            }
-        };
+        if self.home.is_read_only() {
+            return mount::open_device(&device, None);
+        }
+        let scratch = self.home.stage()?;
+        let mount = mount::open_device(&device, Some(scratch.dir()))?;
         self.grow(record, node, mount.root());
-        let rootfs = self.rootfs(record, mount.root())?;
-        Ok((mount, rootfs))
+        Ok(mount)
+    }
+
+    /// Grows the file system of a device that is mounted nowhere, and writes nothing else into it.
+    pub(super) fn grow_alone(&self, record: &Record) -> Result<()> {
+        let device = self.device(&record.hash);
+        let mut used = device.lock();
+        let grown = self.activate(record, &mut used).and_then(|node| self.open_active(record, &node));
+        let grown = grown.map(drop);
+        self.try_deactivate(record, &mut used);
+        grown
     }
 
     /// The same as [`Store::deactivate`], where nothing depends on it.
-    pub(super) fn try_deactivate(&self, record: &Record, used: &Use) {
+    pub(super) fn try_deactivate(&self, record: &Record, used: &mut Use) {
         if let Err(error) = self.deactivate(record, used) {
             log::warn!("{}", error.report());
         }
@@ -323,7 +359,7 @@ impl Drop for View<'_> {
             let device = self.store.device(&self.record.hash);
             let mut used = device.lock();
             used.views = used.views.saturating_sub(1);
-            self.store.try_deactivate(&self.record, &used);
+            self.store.try_deactivate(&self.record, &mut used);
         }
     }
 }

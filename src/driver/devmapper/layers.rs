@@ -80,13 +80,13 @@ impl Store {
         let device = self.device(&record.hash);
         let mut used = device.lock();
         let size = self.activate(record, &mut used).and_then(|node| self.filesystems.superblock(&node));
-        self.try_deactivate(record, &used);
+        self.try_deactivate(record, &mut used);
         Ok(size?.size)
     }
 
     fn take_back_layer(&self, record: &Record) {
         let device = self.device(&record.hash);
-        self.try_deactivate(record, &device.lock());
+        self.try_deactivate(record, &mut device.lock());
         let removed = self.wait_until_gone(&record.hash).and_then(|()| self.delete_device(record).map(drop));
         let removed = removed.and_then(|()| self.mounts.remove_empty_dir(&record.hash).map(drop));
         if let Err(error) = removed {
@@ -191,7 +191,7 @@ impl Store {
             if let Err(error) = mount::unmount(&place) {
                 log::warn!("{}", error.report());
             }
-            self.try_deactivate(&record, &used);
+            self.try_deactivate(&record, &mut used);
         }
         mounted.during(|| format!("mount layer {id}"))
     }
@@ -202,10 +202,10 @@ impl Store {
             return Ok(());
         }
         let device = self.device(id.as_str());
-        let used = device.lock();
+        let mut used = device.lock();
         mount::unmount(&self.mounts.path().join(id)).during(|| format!("unmount layer {id}"))?;
         match self.record(id.as_str()) {
-            Some(record) => self.deactivate(&record, &used).map(drop),
+            Some(record) => self.deactivate(&record, &mut used).map(drop),
             None => Ok(()),
         }
     }
@@ -241,7 +241,7 @@ impl Store {
         let mut left = false;
         for record in waiting {
             let device = self.device(&record.hash);
-            self.try_deactivate(&record, &device.lock());
+            self.try_deactivate(&record, &mut device.lock());
             match self.delete_device(&record) {
                 Ok(Gone::Now) => self.forget_use(&record.hash),
                 Ok(Gone::Later) => left = true,

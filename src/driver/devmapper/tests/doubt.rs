@@ -216,6 +216,59 @@ fn a_device_left_suspended_in_use_is_resumed() {
 }
 
 #[test]
+fn who_only_reads_changes_no_device_of_the_running_daemon() {
+    let bench = prepared();
+    let daemon = bench.open();
+    let owner = daemon.store().unwrap();
+    let record = owner.layer(&id("one")).unwrap();
+    owner.activate(&record, &mut owner.device("one").lock()).unwrap();
+    let name = owner.prefix.device("one");
+    let reader = bench.read();
+    let store = reader.store().unwrap();
+    let device = store.device("one");
+    let change = |change: &dyn Fn(&mut crate::sys::dm::fake::Device)| {
+        let mut state = bench.dm.state.lock();
+        let device = state.devices.get_mut(&name).unwrap();
+        *device = crate::sys::dm::fake::Device { table: device.table.clone(), open: 1, ..Default::default() };
+        change(device);
+        device.clone()
+    };
+    let now = || bench.dm.state.lock().devices[&name].clone();
+    let assert_same = |before: crate::sys::dm::fake::Device, what: &str| {
+        assert_eq!(format!("{:?}", now()), format!("{before:?}"), "{what}");
+    };
+
+    let before = change(&|device| device.deferred = true);
+    store.activate(&record, &mut device.lock()).unwrap();
+    assert_same(before, "its removal is not called off");
+    let before = change(&|device| device.suspended = true);
+    let error = store.activate(&record, &mut device.lock()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+    assert_same(before, "a snapshot of it is being taken");
+    let before = change(&|device| device.table.as_mut().unwrap().sectors = 8);
+    store.activate(&record, &mut device.lock()).unwrap();
+    assert_same(before, "it does not grow");
+    store.deactivate(&record, &mut device.lock()).unwrap();
+    assert!(bench.dm.info(&name).unwrap().is_some(), "it is not the reader's to let go");
+
+    // One that the reader made is let go, and what the daemon makes afterwards stays.
+    bench.dm.state.lock().devices.remove(&name);
+    store.activate(&record, &mut device.lock()).unwrap();
+    store.deactivate(&record, &mut device.lock()).unwrap();
+    assert!(bench.dm.info(&name).unwrap().is_none());
+    owner.activate(&record, &mut owner.device("one").lock()).unwrap();
+    store.deactivate(&record, &mut device.lock()).unwrap();
+    assert!(bench.dm.info(&name).unwrap().is_some());
+
+    // Nor is anything written into a layer.
+    let content = crate::sys::fs::Dir::create_all(&bench.root.join("content"), 0o700).unwrap();
+    assert_eq!(store.rootfs(&record, &content).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(content.entries().unwrap().len(), 0);
+    drop(owner.rootfs(&record, &content).unwrap());
+    drop(store.rootfs(&record, &content).unwrap());
+}
+
+#[test]
 fn ids_that_somebody_else_has_in_the_pool_are_left_alone() {
     let bench = prepared();
     bench.dm.state.lock().pool.ids.extend([4, 5, 6]);

@@ -65,12 +65,21 @@ impl Bench {
     }
 
     pub(super) fn try_open(&self, options: &[&str]) -> Result<DeviceMapper> {
+        self.try_open_as(options, false)
+    }
+
+    /// Beside the process that owns it.
+    pub(super) fn read(&self) -> DeviceMapper {
+        self.try_open_as(&["dm.thinpooldev=pool"], true).unwrap_or_else(|error| panic!("{}", error.report()))
+    }
+
+    fn try_open_as(&self, options: &[&str], read_only: bool) -> Result<DeviceMapper> {
         let driver = DriverOptions {
             root: self.root.path().to_owned(),
             name: "devicemapper".to_owned(),
             options: options.iter().map(ToString::to_string).collect(),
             durability: Durability::Full,
-            read_only: false,
+            read_only,
             owner_shift: None,
         };
         DeviceMapper::with(&self.home(), &driver, self.dm.clone(), self.filesystems.clone())

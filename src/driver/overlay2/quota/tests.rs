@@ -207,10 +207,10 @@ fn a_project_that_is_just_being_taken_is_not_freed_by_a_sweep_beside() {
         let (swept, told) = std::sync::mpsc::channel();
         let sweeper = std::thread::spawn(move || {
             projects.sweep();
-            drop(swept.send(()));
+            swept.send(()).ok();
         });
         // It may wait for the creation that this is part of: then it goes on afterwards.
-        drop(told.recv_timeout(Duration::from_millis(200)));
+        told.recv_timeout(Duration::from_millis(200)).ok();
         done.send(sweeper).unwrap();
     });
     limited(&driver, "one", "1M");
