@@ -26,7 +26,7 @@ use crate::ffi::guard::{guard, guard_void, last_failure};
 use crate::ffi::types::{
     CContainerdDescriptor, CContainerdImage, CContainerdImageList, CContainerdImagesOptions,
 };
-use crate::metadata::{Access, Image, ImageError, ImageFile, ImageTransaction, Options, Target};
+use crate::metadata::{Access, Image, ImageError, ImageFile, ImageTransaction, Options, Target, shown};
 use crate::storage::Durability;
 
 /// Instead of a name's length: it ends with a NUL.
@@ -143,7 +143,7 @@ pub(super) unsafe fn target(target: *const CContainerdDescriptor, name: &str) ->
 /// A NUL within a text would end it for C, and make another digest, name or label of it.
 pub(super) fn whole<'a>(text: &'a str, what: &str) -> Result<&'a str> {
     if text.contains('\0') {
-        return Err(Error::corrupt(format!("{what} {text:?}: there is a NUL in it")));
+        return Err(Error::corrupt(format!("{what} {}: there is a NUL in it", shown(text.as_bytes()))));
     }
     Ok(text)
 }

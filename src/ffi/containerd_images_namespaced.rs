@@ -20,7 +20,7 @@ use crate::ffi::types::{
     CJsonMapStringString,
 };
 use crate::ffi::{arg, out};
-use crate::metadata::{Filters, Labels, NamespacedFile, NamespacedImage};
+use crate::metadata::{Filters, Labels, NamespacedFile, NamespacedImage, shown};
 
 /// An open file of images in namespaces; not to be looked into.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ fn no_nul(image: &NamespacedImage) -> Result<()> {
         }
         Ok(())
     };
-    check().during(|| format!("image {:?}", image.name))
+    check().during(|| format!("image {}", shown(image.name.as_bytes())))
 }
 
 fn labels_out(labels: &Labels) -> Result<*mut CJsonMapStringString> {

@@ -108,6 +108,8 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { containerd_images_get(images, c"c".as_ptr(), -1, &raw mut image) }, -1);
         assert_eq!(errno(), libc::EUCLEAN);
+        let long = crate::ffi::containerd_images::whole(&"x\0".repeat(20_000), "digest").unwrap_err();
+        assert!(long.report().len() < 1000, "the text names only a part of it");
         // SAFETY: zero bytes are an empty list.
         let mut list = unsafe { std::mem::zeroed() };
         // SAFETY: a place for a list.

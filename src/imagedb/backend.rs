@@ -319,10 +319,14 @@ impl Backend {
     /// Removes what was known of an image that is no longer there, so that a new one does not inherit it.
     pub(super) fn discard_stale_metadata(&self, state: &StateDir, id: &Digest) -> Result<()> {
         let metadata = self.metadata_dir()?;
-        if metadata.stat(id.hex())?.is_some()
-            && let Some(gone) = state.discard(metadata, &id.hex())?
-        {
-            gone.remove();
+        let place = id.hex();
+        // Also those of a deletion that did not end: the next start would give them back.
+        for name in [format!("{DELETING}{place}"), place] {
+            if metadata.stat(&name)?.is_some()
+                && let Some(gone) = state.discard(metadata, &name)?
+            {
+                gone.remove();
+            }
         }
         Ok(())
     }

@@ -211,7 +211,12 @@ struct Fill<'a> {
 
 /// Counts an element of an array or map.
 fn count<E: serde::de::Error>(left: &Cell<usize>) -> Result<(), E> {
-    let rest = left.get().checked_sub(1);
+    count_all(left, 1)
+}
+
+/// Counts elements: those of a map that is taken up again once more, for each is looked at again.
+fn count_all<E: serde::de::Error>(left: &Cell<usize>, elements: usize) -> Result<(), E> {
+    let rest = left.get().checked_sub(elements);
     left.set(rest.ok_or_else(|| E::custom(format!("it has more than {MOST_ELEMENTS} elements")))?);
     Ok(())
 }
@@ -331,6 +336,7 @@ impl<'de> Visitor<'de> for Fill<'_> {
                     Node::Map(pairs) => pairs,
                     _ => Vec::new(),
                 };
+                count_all(self.left, pairs.len())?;
                 while let Some((key, value)) = source.next_entry::<String, Option<String>>()? {
                     count(self.left)?;
                     pairs.push((key, value.unwrap_or_default()));
@@ -340,6 +346,7 @@ impl<'de> Visitor<'de> for Fill<'_> {
             }
             Shape::Keys => {
                 let mut keys = self.into.texts();
+                count_all(self.left, keys.len())?;
                 while let Some(key) = source.next_key::<String>()? {
                     count(self.left)?;
                     source.next_value_seed(Fill {

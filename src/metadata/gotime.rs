@@ -26,7 +26,7 @@ pub(super) fn encode(time: Timestamp) -> Vec<u8> {
 
 /// The time; its zone is only for showing it, and left out.
 pub(super) fn decode(bytes: &[u8]) -> Result<Timestamp> {
-    let bad = || Error::corrupt(format!("not a time: {}", bytes.escape_ascii()));
+    let bad = || Error::corrupt(format!("not a time: {}", super::shown(bytes)));
     let length = match bytes.first() {
         Some(1) => LENGTH,
         Some(2) => LENGTH + 1,

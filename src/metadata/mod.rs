@@ -101,7 +101,7 @@ pub fn is_exists(error: &Error) -> bool {
 const SHOWN: usize = 200;
 
 /// A name for messages: it may be any bytes.
-fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     let part = name.get(..SHOWN).unwrap_or(name);
     let dots = if part.len() < name.len() { "…" } else { "" };
     match std::str::from_utf8(part) {

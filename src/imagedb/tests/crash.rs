@@ -235,15 +235,26 @@ fn after_a_step_that_failed_memory_and_disk_agree() {
                 if scenario.name == "create" && result.is_err() {
                     assert_eq!(tree(&path), before, "{at}: a failed create leaves nothing");
                 }
-                let (seen, names) = (view(&db), db.all_names());
+                let (mut seen, names) = (view(&db), db.all_names());
                 assert_eq!(layers.references(&layer()), 1 + i32::try_from(seen.len()).unwrap(), "{at}");
                 // It goes on.
                 db.create(&config_of("afterwards"))
                     .unwrap_or_else(|error| panic!("{at}: {}", error.report()));
                 db.delete(&id_of("afterwards")).expect(&at);
+                let made_again = !db.exists(&id_of("parent"));
+                if made_again {
+                    db.create(&config_of("parent")).expect(&at);
+                    seen = view(&db);
+                }
                 db.close();
                 let db = open(&path, layers.clone()).expect(&at);
                 let found = view(&db);
+                if made_again {
+                    let parent = id_of("parent");
+                    assert!(db.parent(&parent).is_err(), "{at}: it inherits a parent");
+                    assert!(!db.is_built_locally(&parent).expect(&at), "{at}");
+                    assert_eq!(db.last_updated(&parent).expect(&at), None, "{at}");
+                }
                 if scenario.name == "delete a parent" {
                     // Whether the file with a parent that is gone went, too, is all the same.
                     let ids = |view: &[(Digest, _, _)]| view.iter().map(|image| image.0).collect::<Vec<_>>();

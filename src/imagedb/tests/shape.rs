@@ -141,6 +141,22 @@ fn elements_that_would_fill_the_memory_are_refused() {
 }
 
 #[test]
+fn a_map_that_is_taken_up_again_is_counted_again() {
+    for (name, value) in [("map", r#""v""#), ("keys", "{}")] {
+        let entries = (0..60_000).map(|number| format!("\"{number}\":{value}")).collect::<Vec<_>>().join(",");
+        let document = |times: usize| {
+            let again = format!(r#","{name}":{{}}"#).repeat(times);
+            format!(r#"{{"{name}":{{{entries}}}{again}}}"#)
+        };
+        assert!(read(document(0).as_bytes(), MEMBERS).is_ok(), "{name}");
+        let error = read(document(1000).as_bytes(), MEMBERS).unwrap_err();
+        assert!(error.to_string().contains("more than 65536 elements"), "{error}");
+        let few = format!(r#"{{"{name}":{{"a":{value}}},"{name}":{{}},"{name}":{{"b":{value}}}}}"#);
+        assert!(read(few.as_bytes(), MEMBERS).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn what_is_skipped_has_to_be_well_formed_and_not_too_deep() {
     assert_eq!(member(r#"{"x":[{"a":1.5e3},[],null,true,"é"],"text":"y"}"#, "text"), text("y"));
     for bad in [

@@ -64,7 +64,7 @@ pub(super) fn import_from(
                     Ok(ours) if ours.target == image.target => report.present.push(id),
                     Ok(ours) => {
                         let name = shown(image.name.as_bytes());
-                        let target = &ours.target.digest;
+                        let target = shown(ours.target.digest.as_bytes());
                         report.problems.push(error.context(format!("{name} points to {target} here")));
                     }
                     Err(unreadable) if is_about_the_image(&unreadable) => report.problems.push(unreadable),

@@ -176,7 +176,7 @@ fn a_namespace_is_made_and_is_only_deleted_when_it_is_empty() {
     assert_eq!(file.begin().namespace_labels("ns").unwrap(), labels);
     says(file.create_namespace("ns", &labels), ErrorKind::AlreadyExists, ": there is one");
     file.create("ns", &image("a", 1)).unwrap();
-    says(file.delete_namespace("ns"), ErrorKind::InUse, ": it still has images");
+    says(file.delete_namespace("ns"), ErrorKind::InUse, ": it still has \"images\"");
     file.delete("ns", "a", None).unwrap();
     behind(root_closed(file, &root), "db", |v1| {
         let mut ns = v1.bucket(b"ns").unwrap().unwrap();
@@ -190,7 +190,7 @@ fn a_namespace_is_made_and_is_only_deleted_when_it_is_empty() {
             .unwrap();
     });
     let file = opened(&root);
-    says(file.delete_namespace("ns"), ErrorKind::InUse, ": it still has content");
+    says(file.delete_namespace("ns"), ErrorKind::InUse, ": it still has \"content\"");
     behind(root_closed(file, &root), "db", |v1| {
         let mut ns = v1.bucket(b"ns").unwrap().unwrap();
         ns.bucket(b"content")
@@ -242,7 +242,7 @@ fn one_bad_image_does_not_hide_the_others() {
         [
             "image \"a-value\": it is a value, not an image",
             "image \"no-target\": it has no target",
-            "image \"odd-time\": createdat: not a time: yesterday",
+            "image \"odd-time\": createdat: not a time: \"yesterday\"",
             "image \"\\xff\": its name is not UTF-8",
         ]
     );
@@ -350,7 +350,7 @@ fn an_import_takes_images_with_their_times_and_leaves_ours_alone() {
     let told: Vec<_> = report.problems.iter().map(Error::report).collect();
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[0].contains("\"bad\": it has no target"), "{told:?}");
-    assert!(told[1].starts_with("\"c\" points to sha256:"), "{told:?}");
+    assert!(told[1].starts_with("\"c\" points to \"sha256:"), "{told:?}");
     assert!(told[2].contains("\"md5:0\": it is no digest"), "{told:?}");
     assert_eq!(ours.get("one", "a").unwrap(), a, "labels and times are theirs");
     assert_eq!(ours.get("one", "c").unwrap().target, image("c", 9).target);
@@ -358,6 +358,37 @@ fn an_import_takes_images_with_their_times_and_leaves_ours_alone() {
     let report = ours.import(&path, None, None).unwrap();
     assert_eq!((report.imported, report.present.len()), (vec![id("two", "d")], 2));
     assert_eq!(std::fs::read(&path).unwrap(), content, "it is only read");
+}
+
+#[test]
+fn messages_do_not_carry_whole_values() {
+    const LONG: usize = 30_000;
+    let root = TestRoot::in_memory("namespaced");
+    let theirs = opened_as(&root, "theirs");
+    for name in ["time", "unsound"] {
+        theirs.create("ns", &image(name, 1)).unwrap();
+    }
+    drop(theirs);
+    behind(&root, "theirs", |v1| {
+        let mut ns = v1.bucket(b"ns").unwrap().unwrap();
+        let mut images = ns.bucket(b"images").unwrap().unwrap();
+        images.bucket(b"time").unwrap().unwrap().put(b"createdat", &[b'x'; LONG]).unwrap();
+        let mut unsound = images.bucket(b"unsound").unwrap().unwrap();
+        unsound.bucket(b"target").unwrap().unwrap().put(b"digest", &[b'x'; LONG]).unwrap();
+        let mut other = v1.create_bucket(b"other").unwrap();
+        other.create_bucket(&[b'x'; LONG]).unwrap().put(b"k", b"v").unwrap();
+    });
+    let imported = opened(&root).import(&root.join("theirs"), None, None).unwrap();
+    let theirs = opened_as(&root, "theirs");
+    let mut told = imported.problems;
+    told.push(theirs.delete("ns", "unsound", Some(&"y".repeat(LONG))).unwrap_err());
+    told.push(theirs.delete_namespace("other").unwrap_err());
+    told.push(theirs.update("ns", &image("unsound", 1), &[&"y".repeat(LONG)]).unwrap_err());
+    let told: Vec<_> = told.iter().map(Error::report).collect();
+    assert_eq!(told.len(), 5);
+    for text in told {
+        assert!(text.len() < 1000 && (text.contains("xxx") || text.contains("yyy")), "{text}");
+    }
 }
 
 #[test]

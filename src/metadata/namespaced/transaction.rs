@@ -198,7 +198,11 @@ impl NamespacedTransaction {
             if let Some(digest) = digest {
                 let image = self.find(namespace, name)?.ok_or_else(none)?;
                 if image.target.digest != digest {
-                    let message = format!("it points to {}, not to {digest}", image.target.digest);
+                    let message = format!(
+                        "it points to {}, not to {}",
+                        shown(image.target.digest.as_bytes()),
+                        shown(digest.as_bytes())
+                    );
                     return Err(ImageError::NotFound.of(message));
                 }
             }
@@ -283,7 +287,7 @@ impl NamespacedTransaction {
                     None => false,
                 };
                 if !is_empty {
-                    let message = format!("it still has {}", name.escape_ascii());
+                    let message = format!("it still has {}", shown(&name));
                     return Err(Error::new(ErrorKind::InUse, message));
                 }
             }
@@ -347,7 +351,7 @@ fn update_field(after: &mut NamespacedImage, image: &NamespacedImage, field: &st
             after.target = image.target.clone();
             after.annotations = image.annotations.clone();
         }
-        other => return Err(Error::invalid(format!("cannot update field {other:?}"))),
+        other => return Err(Error::invalid(format!("cannot update field {}", shown(other.as_bytes())))),
     }
     Ok(())
 }

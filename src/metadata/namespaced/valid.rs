@@ -99,7 +99,10 @@ fn digest(digest: &str) -> Result<()> {
     let is_valid = digest
         .split_once(':')
         .is_some_and(|(algorithm, hex)| length(algorithm) == Some(hex.len()) && hex.bytes().all(is_hex));
-    if is_valid { Ok(()) } else { Err(Error::invalid(format!("target digest {digest:?}: it is no digest"))) }
+    if is_valid {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("target digest {}: it is no digest", shown(digest.as_bytes()))))
 }
 
 #[cfg(test)]
