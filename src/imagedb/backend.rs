@@ -95,7 +95,10 @@ impl Backend {
             let Some(id) = name.strip_prefix(DELETING).and_then(|hex| Digest::from_hex(hex).ok()) else {
                 continue;
             };
-            self.end_deletion(state, &id, name)?;
+            // One that cannot be ended now keeps no other image from being had.
+            if let Err(error) = self.end_deletion(state, &id, name) {
+                log::warn!("end the deletion of image {id}: {}", error.report());
+            }
         }
         Ok(())
     }

@@ -10,12 +10,12 @@
 //! entries that can be read. Texts that are no names or images are kept as they are. One that the disk does not give now
 //! stays where it is, and takes no changes. Source: the reference store of Docker.
 
-use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use parking_lot::{Mutex, RwLock};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
@@ -29,8 +29,11 @@ use super::shape::{as_text, means};
 const FILE: &str = "repositories.json";
 const FILE_MODE: u32 = 0o600;
 
-/// Most bytes of the file: some hundred thousand names.
-const LIMIT: u64 = 64 << 20;
+/// Most bytes of the file: some hundred thousand names. Tests do with less.
+pub(super) const LIMIT: u64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+
+/// Most members of all objects of the file together: more than names of images can be within [`LIMIT`].
+pub(super) const MOST_MEMBERS: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
 
 /// A name and its image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,64 +61,114 @@ struct Names {
 }
 
 /// A member of the file, as far as it is looked at.
-enum Value<'a> {
+enum Value {
     Text(String),
-    Pairs(Vec<(Cow<'a, str>, Value<'a>)>),
+    Pairs(Vec<(String, Value)>),
     Null,
     Other,
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
-    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        struct Look;
-        impl<'de> Visitor<'de> for Look {
-            type Value = Value<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Value::Null)
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Value::Other)
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Value::Other)
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Value::Other)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Value::Other)
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-                Ok(Value::Text(value.to_owned()))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Self::Value, A::Error> {
-                while source.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Value::Other)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = source.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Value::Pairs(pairs))
-            }
-        }
-        source.deserialize_any(Look)
+/// Reads a value; counts the members of objects, of which `None` are left when there were too many.
+struct Look<'a> {
+    left: &'a Cell<Option<usize>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Look<'_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Value, D::Error> {
+        source.deserialize_any(self)
     }
+}
+
+impl<'de> Visitor<'de> for Look<'_> {
+    type Value = Value;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
+        Ok(Value::Other)
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::Text(value.to_owned()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
+        while source.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Value::Other)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut source: A) -> Result<Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(name) = source.next_key::<String>()? {
+            self.left.set(self.left.get().and_then(|left| left.checked_sub(1)));
+            if self.left.get().is_none() {
+                return Err(A::Error::custom(format!("there are more than {MOST_MEMBERS} members")));
+            }
+            pairs.push((name, source.next_value_seed(Look { left: self.left })?));
+        }
+        Ok(Value::Pairs(pairs))
+    }
+}
+
+/// `Corrupt` or, with too many members, `LimitExceeded`.
+fn look(text: &str) -> Result<Value> {
+    let left = Cell::new(Some(MOST_MEMBERS));
+    let mut source = serde_json::Deserializer::from_str(text);
+    let value = Look { left: &left }.deserialize(&mut source);
+    value.and_then(|value| source.end().map(|()| value)).map_err(|error| {
+        let kind = if left.get().is_some() { ErrorKind::Corrupt } else { ErrorKind::LimitExceeded };
+        Error::with_source(kind, format!("parse {FILE}"), error)
+    })
+}
+
+/// The same text with 0 for each number: the parser takes none that no `f64` can be.
+fn without_numbers(text: &str) -> String {
+    let is_part = |c: char| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+    let mut changed = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut in_text = false;
+    while let Some(first) = rest.chars().next() {
+        let mut length = first.len_utf8();
+        match first {
+            '"' => in_text = !in_text,
+            '\\' if in_text => length += rest.chars().nth(1).map_or(0, char::len_utf8),
+            '-' | '0'..='9' if !in_text => length = rest.find(|c| !is_part(c)).unwrap_or(rest.len()),
+            _ => {}
+        }
+        let (part, behind) = rest.split_at(length);
+        let is_number = !in_text && (first == '-' || first.is_ascii_digit());
+        if is_number && serde_json::from_str::<IgnoredAny>(part).is_ok() {
+            changed.push('0');
+            changed.extend(std::iter::repeat_n(' ', length - 1));
+        } else {
+            changed.push_str(part);
+        }
+        rest = behind;
+    }
+    changed
 }
 
 impl Names {
     /// As Go decodes it, except that what Go would not take is told. No JSON, or no object: an error.
     fn parse(text: &[u8]) -> Result<Names> {
-        let corrupt =
-            |error: serde_json::Error| Error::with_source(ErrorKind::Corrupt, format!("parse {FILE}"), error);
         let no_object = || Error::corrupt(format!("parse {FILE}: it is no object"));
         let text = as_text(text);
         let mut found = Names::default();
-        match serde_json::from_str(&text).map_err(corrupt)? {
+        let value = match look(&text) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => look(&without_numbers(&text)).or(Err(error)),
+            value => value,
+        };
+        match value? {
             Value::Null => {}
             Value::Text(_) | Value::Other => return Err(no_object()),
             Value::Pairs(members) => {
@@ -136,7 +189,7 @@ impl Names {
     }
 
     /// Adds a repository. The later of two counts.
-    fn add(&mut self, repository: &str, value: Value<'_>) {
+    fn add(&mut self, repository: &str, value: Value) {
         self.names.remove(repository);
         let pairs = match value {
             Value::Null => return,
@@ -147,8 +200,8 @@ impl Names {
         for (name, value) in pairs {
             match value {
                 Value::Null => {}
-                Value::Text(image) => drop(names.insert(name.into_owned(), image)),
-                Value::Pairs(_) | Value::Other => self.odd.push(name.into_owned()),
+                Value::Text(image) => drop(names.insert(name, image)),
+                Value::Pairs(_) | Value::Other => self.odd.push(name),
             }
         }
         if !names.is_empty() {
@@ -200,30 +253,44 @@ impl Repositories {
             Ok(read) => {
                 if !read.odd.is_empty() {
                     let reason = read.oddities();
+                    let aside = if writable { names.put_a_copy_aside(state, &reason) } else { Ok(()) };
+                    problems.push(problem(reason, writable && aside.is_ok()));
                     if writable {
-                        names.put_a_copy_aside(state, &reason)?;
-                        names.write(&read.names)?;
+                        let written = aside.and_then(|()| names.write(&read.names));
+                        names.latch_unless(written, problems);
                     }
-                    problems.push(problem(reason, writable));
                 }
                 names.names = RwLock::new(read.names);
             }
             Err(error) if error.kind() == ErrorKind::NotFound && !writable => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => names.write(&Map::new())?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let written = names.write(&Map::new());
+                names.latch_unless(written, problems);
+            }
             Err(error) => {
                 let reason = format!("it cannot be read, there are no names: {}", error.report());
-                let useless = names.is_useless(&error);
-                if writable && useless {
-                    state.quarantine(root, FILE, &reason)?;
-                    names.write(&Map::new())?;
+                if writable && names.is_useless(&error) {
+                    let aside = state.quarantine(root, FILE, &reason);
+                    problems.push(problem(reason, aside.is_ok()));
+                    let written = aside.and_then(|_| names.write(&Map::new()));
+                    names.latch_unless(written, problems);
                 } else {
                     // What is in it must not be lost because the disk, or this process, has a bad moment.
                     names.change = Mutex::new(Some(error.report()));
+                    problems.push(problem(reason, false));
                 }
-                problems.push(problem(reason, writable && useless));
             }
         }
         Ok(names)
+    }
+
+    /// The images can be had without their names: a file that could not be mended takes no changes.
+    fn latch_unless(&mut self, mended: Result<()>, problems: &mut Vec<Problem>) {
+        if let Err(error) = mended {
+            let reason = format!("names take no changes: {}", error.report());
+            problems.push(Problem { subject: FILE.to_owned(), reason, quarantined: false });
+            self.change = Mutex::new(Some(error.report()));
+        }
     }
 
     fn read(&self) -> Result<Names> {
@@ -234,7 +301,7 @@ impl Repositories {
     fn is_useless(&self, error: &Error) -> bool {
         let is_file =
             || self.root.stat(FILE).is_ok_and(|stat| stat.is_none_or(|stat| stat.kind == FileKind::File));
-        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::LimitExceeded) || !is_file()
+        error.kind() == ErrorKind::Corrupt || !is_file()
     }
 
     /// At no instant the names are without their file.
@@ -245,10 +312,7 @@ impl Repositories {
     }
 
     fn write(&self, names: &Map) -> Result<()> {
-        let text = serde_json::to_vec(&serde_json::json!({ "Repositories": names })).map_err(|error| {
-            Error::with_source(ErrorKind::InvalidArgument, format!("write {FILE}"), error)
-        })?;
-        replace_file(&self.root, FILE, &text, FILE_MODE, self.durability)
+        replace_file(&self.root, FILE, &text_of(names)?, FILE_MODE, self.durability)
     }
 
     /// Changes the names: the file first, then memory.
@@ -263,7 +327,8 @@ impl Repositories {
         if names == *self.names.read() {
             return Ok(());
         }
-        let written = self.write(&names);
+        let text = text_of(&names)?;
+        let written = replace_file(&self.root, FILE, &text, FILE_MODE, self.durability);
         if written.is_ok() {
             *self.names.write() = names;
         } else {
@@ -344,6 +409,18 @@ impl Repositories {
         all.sort_unstable();
         all
     }
+}
+
+/// What the next start will read: too much for it is `LimitExceeded`.
+fn text_of(names: &Map) -> Result<Vec<u8>> {
+    let text = serde_json::to_vec(&serde_json::json!({ "Repositories": names }))
+        .map_err(|error| Error::with_source(ErrorKind::InvalidArgument, format!("write {FILE}"), error))?;
+    let members = names.values().fold(1, |members, names| members + 1 + names.len());
+    if u64::try_from(text.len()).map_or(true, |length| length > LIMIT) || members > MOST_MEMBERS {
+        let message = format!("{FILE} would have more than {LIMIT} bytes or {MOST_MEMBERS} members");
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    Ok(text)
 }
 
 fn associations(names: &BTreeMap<String, String>) -> Vec<Association> {

@@ -239,6 +239,29 @@ fn delete_removes_config_and_metadata_of_one_image_only() {
 }
 
 #[test]
+fn a_deletion_that_cannot_be_ended_does_not_stop_the_others() {
+    let (root, backend) = backend();
+    let state = state(&root);
+    for content in [&b"foo"[..], b"bar"] {
+        let id = backend.put(content).unwrap();
+        backend.set_metadata(&id, "tkey", b"x").unwrap();
+        let place = |prefix: &str| root.join("imagedb/metadata/sha256").join(format!("{prefix}{}", id.hex()));
+        std::fs::rename(place(""), place(".deleting-")).unwrap();
+    }
+    let mut failed = false;
+    let fail_once = move |_: &str| {
+        if std::mem::replace(&mut failed, true) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Os(libc::EIO), "injected"))
+    };
+    crate::persist::with_hook(fail_once, || backend.tidy(&state)).unwrap();
+    assert_eq!(backend.ids_with_metadata().unwrap().len(), 1);
+    backend.tidy(&state).unwrap();
+    assert_eq!(backend.ids_with_metadata().unwrap().len(), 2);
+}
+
+#[test]
 fn delete_takes_whatever_lies_there() {
     let (root, backend) = backend();
     let state = state(&root);

@@ -184,6 +184,8 @@ fn an_unreadable_file_is_put_aside_and_begun_anew() {
         b"\xff",
         b"{} x",
         b"{\"x\":01}",
+        b"{\"x\":1e400,\"y\":01}",
+        b"{\"x\":1e400",
     ] {
         let mut store = Store::new();
         let id = store.create(&bare("x")).unwrap();
@@ -243,8 +245,11 @@ fn names_are_read_as_go_reads_them() {
             vec!["a:1", "b:1"],
         ),
         (format!(r#"{{"Repositories":{{"a":{{"a:1":"{id}","\ud800":"x"}}}}}}"#), vec!["a:1"]),
+        (
+            format!(r#"{{"x":1e400,"y":{{"\"-1":-1E+999}},"Repositories":{{"a":{{"a:1":"{id}"}}}}}}"#),
+            vec!["a:1"],
+        ),
     ] {
-        let text = text.replace("1e400", "1e4");
         let mut store = Store::new();
         std::fs::write(store.root.join(FILE), &text).unwrap();
         store.reopen();
@@ -261,6 +266,8 @@ fn an_odd_entry_does_not_take_the_others_with_it() {
     let id = image(1);
     for odd in [
         r#""b":{"b:1":5}"#,
+        r#""b":{"b:1":1e400}"#,
+        r#""b:1":-1e+400"#,
         r#""b":{"b:1":{}}"#,
         r#""b:1":[]"#,
         r#""b:1":"text""#,
@@ -317,6 +324,78 @@ fn a_file_that_the_disk_does_not_give_stays_where_it_is() {
         assert_eq!(text(&store), saved);
         store.reopen();
         assert_eq!((store.problems(), store.names(&id)), (&[][..], vec!["a:1".to_owned()]));
+    }
+}
+
+#[test]
+fn more_than_the_next_start_would_read_is_refused_and_kept() {
+    use super::super::repositories::{LIMIT, MOST_MEMBERS};
+    let long = usize::try_from(LIMIT).unwrap() - 250;
+    let many =
+        (0..MOST_MEMBERS - 3).map(|number| format!("\"{number}\":\"x\"")).collect::<Vec<_>>().join(",");
+    for (entries, room) in [(format!(r#""old":"{}""#, "x".repeat(long)), 2), (many, 0)] {
+        let mut store = Store::new();
+        let id = store.create(&bare("x")).unwrap();
+        store.add_name("a:1", &id, false).unwrap();
+        store.close();
+        let full = format!(r#"{{"Repositories":{{"a":{{{entries}}}}}}}"#);
+        std::fs::write(store.root.join(FILE), full).unwrap();
+        assert_eq!(store.reopen().problems(), []);
+        for number in 0..room {
+            store.add_name(&format!("a:{number}"), &id, false).unwrap();
+        }
+        let before = text(&store);
+        fails(store.add_name("b:1", &id, false), ErrorKind::LimitExceeded, "would have more than");
+        assert_eq!((text(&store), store.names(&id).len()), (before, room));
+        store.add_name("a:0", &id, true).unwrap();
+        // One byte or member too many, by hand: nothing of it is lost.
+        let too_much = match room {
+            0 => text(&store).replacen('{', r#"{"x":0,"#, 1),
+            _ => text(&store) + &" ".repeat(300),
+        };
+        store.close();
+        std::fs::write(store.root.join(FILE), &too_much).unwrap();
+        let db = store.reopen();
+        assert_eq!((db.problems().len(), db.problems()[0].quarantined), (1, false));
+        fails(db.add_name("b:1", &id, false), ErrorKind::Latched, "names take no changes");
+        assert_eq!(text(&store), too_much);
+    }
+}
+
+#[test]
+fn names_that_cannot_be_mended_do_not_keep_the_store_from_opening() {
+    let odd = format!(r#"{{"Repositories":{{"a":{{"a:1":"{}","a:2":5}}}}}}"#, image(1));
+    for saved in [None, Some("{"), Some(odd.as_str())] {
+        for steps in 0..3 {
+            let mut store = Store::new();
+            let id = store.create(&bare("x")).unwrap();
+            store.close();
+            match saved {
+                Some(saved) => std::fs::write(store.root.join(FILE), saved).unwrap(),
+                None => std::fs::remove_file(store.root.join(FILE)).unwrap(),
+            }
+            let mut left = None;
+            let fail = move |step: &str| {
+                match &mut left {
+                    None if step == "read names" => left = Some(steps),
+                    None => {}
+                    Some(0) => return Err(Error::new(ErrorKind::Os(libc::ENOSPC), "injected")),
+                    Some(left) => *left -= 1,
+                }
+                Ok(())
+            };
+            crate::persist::with_hook(fail, || {
+                let db = store.reopen();
+                let at = format!("{saved:?}, {steps}: {:?}", db.problems());
+                assert_eq!((db.len(), db.all_names().len()), (1, usize::from(saved == Some(&*odd))), "{at}");
+                let last = db.problems().last().expect(&at);
+                assert!(last.subject == FILE && last.reason.starts_with("names take no changes: "), "{at}");
+                fails(db.add_name("b:1", &id, false), ErrorKind::Latched, "names take no changes");
+            });
+            let names = store.reopen().all_names().len();
+            assert_eq!(names, usize::from(saved == Some(&*odd)));
+            store.add_name("b:1", &id, false).unwrap();
+        }
     }
 }
 
