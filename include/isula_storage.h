@@ -1493,7 +1493,8 @@ int containerd_images_namespaced_create(struct containerd_images_namespaced *ima
  * @param fields_len number of fields; 0: everything is replaced
  * @param stored out; NULL: not asked for; as containerd_images_namespaced_create
  * @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none), EINVAL (another field), or as
- * containerd_images_namespaced_create
+ * containerd_images_namespaced_create. The image may be changed durably when stored cannot be given (EUCLEAN: there is a NUL in
+ * a text that it had; ENOMEM)
  *
  * # Safety
  * As containerd_images_namespaced_create; `fields` must be NULL or have `fields_len` strings.

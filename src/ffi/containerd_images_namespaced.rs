@@ -196,7 +196,8 @@ pub unsafe extern "C" fn containerd_images_namespaced_create(
 /// @param fields_len number of fields; 0: everything is replaced
 /// @param stored out; NULL: not asked for; as containerd_images_namespaced_create
 /// @return 0; -1 with errno ENOENT and CONTAINERD_IMAGES_NOT_FOUND (there is none), EINVAL (another field), or as
-/// containerd_images_namespaced_create
+/// containerd_images_namespaced_create. The image may be changed durably when stored cannot be given (EUCLEAN: there is a NUL in
+/// a text that it had; ENOMEM)
 ///
 /// # Safety
 /// As containerd_images_namespaced_create; `fields` must be NULL or have `fields_len` strings.
@@ -308,7 +309,7 @@ pub unsafe extern "C" fn containerd_images_namespaced_list(
         for (_, problem) in &found.problems {
             log::warn!("left out of the images of {namespace}: {}", problem.report());
         }
-        let mut unreadable = found.problems.len();
+        let mut unreadable = usize::try_from(found.unreadable).unwrap_or(usize::MAX);
         let mut images = found.images;
         images.retain(|image| {
             let checked = no_nul(image);
@@ -429,7 +430,7 @@ pub unsafe extern "C" fn containerd_images_namespaced_import(
             report.set(CContainerdImportReport {
                 imported: done.imported.len(),
                 present: done.present.len(),
-                left_out: done.problems.len(),
+                left_out: usize::try_from(done.left_out).unwrap_or(usize::MAX),
             });
         }
         Ok(0)

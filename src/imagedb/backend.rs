@@ -131,12 +131,13 @@ impl Backend {
 
     /// Removes a config that was written, but must not be there.
     pub(super) fn take_back(&self, id: &Digest) -> Result<()> {
-        let content = self.content()?;
-        content.remove_file(id.hex())?;
-        match self.durability {
-            Durability::Full => content.sync(),
-            Durability::None => Ok(()),
-        }
+        self.content()?.remove_file(id.hex())?;
+        self.sync_content()
+    }
+
+    /// What was removed does not come back.
+    pub(super) fn sync_content(&self) -> Result<()> {
+        self.sync(self.content()?)
     }
 
     /// Reads a config and verifies it. `NotFound`, `DigestMismatch`, or why it cannot be read.

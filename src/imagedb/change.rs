@@ -139,7 +139,9 @@ pub(super) fn delete(db: &ImageDb, id: &Digest) -> Result<Vec<RemovedLayer>> {
         }
         let gone = match db.backend.delete(&db.state, id) {
             // Somebody removed it by hand: it is gone, as was asked for.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound && !db.backend.is_there(id).unwrap_or(true) => {
+                db.backend.sync_content()
+            }
             other => other,
         };
         if gone.is_err() && db.backend.is_there(id).unwrap_or(true) {

@@ -17,8 +17,11 @@ impl Budget {
     }
 
     pub(super) fn new(file_bytes: u64) -> Budget {
-        // For what is shared by right: names and keys are counted although branches repeat them.
-        Budget(Some(file_bytes.saturating_mul(2).saturating_add(1 << 16)))
+        /// Of a file with holes, which may be longer than the memory.
+        const MOST: u64 = 1 << 30;
+        // For what is no text, which is three times as long when it has been read, and what is shared by right: names
+        // and keys are counted although branches repeat them.
+        Budget(Some(file_bytes.saturating_mul(4).saturating_add(1 << 16).min(MOST)))
     }
 
     pub(super) fn take(&mut self, bytes: usize) -> Result<()> {

@@ -27,7 +27,7 @@ const NO_BOLT: &str = "If it is containerd's meta.db, or a file that the library
 pub(crate) fn run(args: &Args, command: &ContainerdCommand) -> Result<(), Failure> {
     let ContainerdCommand::Images { file, namespace, filters } = command;
     // What is known is about the file as a whole.
-    let told = images(args, file, namespace.as_deref(), filters).map_err(|error| {
+    let (told, count) = images(args, file, namespace.as_deref(), filters).map_err(|error| {
         Failure::from(error)
             .or_try(ErrorKind::InUse, IN_USE)
             .or_try(ErrorKind::InvalidData, NO_METADATA)
@@ -41,7 +41,6 @@ pub(crate) fn run(args: &Args, command: &ContainerdCommand) -> Result<(), Failur
                     eprintln!("isula-storage: {problem}");
                 }
             }
-            let count = problems.len();
             let message = format!("{}: {count} of the images cannot be read", file.display());
             Err(Failure::damaged(message).or_try(ErrorKind::Corrupt, DAMAGED))
         }
@@ -57,10 +56,15 @@ struct Row {
 }
 
 /// Prints the images; what could not be read is the result.
-fn images(args: &Args, file: &Path, namespace: Option<&str>, filters: &[String]) -> Result<Vec<String>> {
+fn images(
+    args: &Args,
+    file: &Path,
+    namespace: Option<&str>,
+    filters: &[String],
+) -> Result<(Vec<String>, u64)> {
     let options = Options { access: Access::ReadOnly, timeout: Some(Duration::ZERO), ..Options::default() };
     let filters = Filters::parse(filters)?;
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let (mut rows, mut problems, mut unreadable) = (Vec::new(), Vec::new(), 0);
     let schema = schema_of(file, &options)?;
     if schema == Schema::Images {
         if namespace.is_some() {
@@ -78,6 +82,7 @@ fn images(args: &Args, file: &Path, namespace: Option<&str>, filters: &[String])
         let file = NamespacedFile::open(file, &options)?.begin();
         for found in file.namespaces()?.into_iter().filter(|name| namespace.is_none_or(|one| one == name)) {
             let listing = file.list(&found, &filters)?;
+            unreadable += listing.unreadable;
             problems.extend(
                 listing.problems.iter().map(|(_, error)| format!("namespace {found}: {}", error.report())),
             );
@@ -102,7 +107,7 @@ fn images(args: &Args, file: &Path, namespace: Option<&str>, filters: &[String])
     } else {
         table(&rows)?;
     }
-    Ok(problems)
+    Ok((problems, unreadable))
 }
 
 /// A name may be any bytes; a terminal shows none that would change it.

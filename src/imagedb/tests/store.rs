@@ -132,6 +132,22 @@ fn delete_removes_the_image_even_if_its_layer_cannot_be_released() {
 }
 
 #[test]
+fn a_delete_that_did_not_remove_the_config_fails() {
+    let store = Store::new();
+    let id = store.create(&bare("x")).unwrap();
+    store.set_built_locally(&id).unwrap();
+    let fail = |step: &str| match step {
+        "mark deletion" => Err(Error::not_found("injected")),
+        _ => Ok(()),
+    };
+    let deleted = crate::persist::with_hook(fail, || store.delete(&id));
+    fails(deleted, ErrorKind::NotFound, "injected");
+    assert!(store.exists(&id) && store.get(&id).is_ok());
+    store.delete(&id).unwrap();
+    assert!(!store.exists(&id));
+}
+
+#[test]
 fn delete_works_for_damaged_images() {
     let layer = diff("base");
     for damage in ["changed", "empty", "absent", "a directory"] {

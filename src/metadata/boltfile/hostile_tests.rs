@@ -178,6 +178,55 @@ fn sizes_that_cannot_be_take_no_memory() {
     refused(&file_of(&[many]), "more elements than the page");
 }
 
+/// A terabyte that is a hole behind what was recorded.
+#[derive(Debug)]
+struct Hole(Recording);
+
+impl Medium for Hole {
+    fn length(&self) -> Result<u64> {
+        Ok(1 << 40)
+    }
+    fn read(&self, at: u64, buffer: &mut [u8]) -> Result<usize> {
+        assert!(buffer.len() <= 1 << 20, "{} bytes at once", buffer.len());
+        let count = self.0.read(at, buffer)?;
+        buffer[count..].fill(0);
+        Ok(buffer.len())
+    }
+    fn write(&self, _: u64, _: &[u8]) -> Result<()> {
+        unreachable!("it is only read")
+    }
+    fn set_length(&self, _: u64) -> Result<()> {
+        unreachable!("it is only read")
+    }
+    fn sync(&self) -> Result<()> {
+        unreachable!("it is only read")
+    }
+}
+
+#[test]
+fn a_page_that_is_mostly_a_hole_takes_no_memory() {
+    for overflow in [1 << 18, 1 << 29] {
+        let page = Header { id: 2, flags: LEAF, count: 0, overflow }.to_bytes().to_vec();
+        let medium = set_high_water(&file_of(&[page]), 1 << 30);
+        let options = Options { access: Access::ReadOnly, ..options(PAGE, Freelist::Stored) };
+        let file = BoltFile::with(Box::new(Hole(medium)), "hole".to_owned(), &options).unwrap();
+        let reading = file.begin();
+        let error = reading.root().items().next().unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{}", error.report());
+    }
+}
+
+#[test]
+fn a_page_that_would_not_be_read_again_is_not_written() {
+    let medium = Recording::default();
+    let file = open(&medium, &options(PAGE, Freelist::Stored)).unwrap();
+    let before = medium.with(|recorded| recorded.content.clone());
+    let mut writing = file.begin_write().unwrap();
+    writing.root_mut().unwrap().put(b"k", &vec![0; 256 << 20]).unwrap();
+    assert_eq!(writing.commit().unwrap_err().kind(), ErrorKind::LimitExceeded);
+    assert!(medium.with(|recorded| recorded.content == before));
+}
+
 #[test]
 fn the_last_transaction_number_is_the_end() {
     let content = file_of(&[encode_leaf(2, 0, &[]).unwrap()]).with(|recorded| recorded.content.clone());

@@ -19,7 +19,7 @@
 //! Numbers have the byte order of the machine. Pages have 1 to 64 KiB.
 //!
 //! Safe from hostile files: nothing is mapped; every page is checked when it is read, and that its keys belong where
-//! the way to it leads; nothing is allocated that is longer than the file; nothing recurses over what lies in it.
+//! the way to it leads; nothing is allocated that is longer than the file or 256 MiB; nothing recurses over what lies in it.
 //! One call reads a few pages, whatever they say. For work on the whole of a file from elsewhere, call
 //! [`Transaction::check`] first.
 //!
@@ -58,6 +58,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +135,8 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct BoltFile {
     shared: Arc<Shared>,
+    /// Device and inode, where it is a file.
+    identity: Option<(u64, u64)>,
 }
 
 /// What the transactions of a file share. Locks are taken in the order of the fields and held for a moment only.
@@ -167,7 +170,15 @@ impl BoltFile {
     pub fn open(dir: &Dir, name: &str, options: &Options) -> Result<BoltFile> {
         let path = dir.path().join(name).display().to_string();
         let file = open_locked(dir, name, options).during(|| format!("open {path}"))?;
-        BoltFile::with(Box::new(file), path, options)
+        let stat = file.file().metadata().during(|| format!("open {path}"))?;
+        let opened = BoltFile::with(Box::new(file), path, options)?;
+        Ok(BoltFile { identity: Some((stat.dev(), stat.ino())), ..opened })
+    }
+
+    /// Whether it is the file at `path`.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let there = std::fs::metadata(path).map(|stat| (stat.dev(), stat.ino()));
+        there.is_ok_and(|there| self.identity == Some(there))
     }
 
     fn with(medium: Box<dyn Medium>, name: String, options: &Options) -> Result<BoltFile> {
@@ -188,7 +199,7 @@ impl BoltFile {
             current: Mutex::new(Current { meta, slot, readers: BTreeMap::new(), latched: false }),
             room: Mutex::new(None),
         };
-        Ok(BoltFile { shared: Arc::new(shared) })
+        Ok(BoltFile { shared: Arc::new(shared), identity: None })
     }
 
     /// Begins a transaction that reads. It sees the file as it is now, whatever is written later.

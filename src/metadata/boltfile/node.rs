@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::bytes::{Slice, to_u64};
 use super::page::{ELEMENT, HEADER, LeafItem, Page, Run, encode_branch, encode_leaf, item_size, leaf_size};
-use super::pager::Pages;
+use super::pager::{Pages, check_run};
 use super::spans::Spans;
 use super::walk::DEEPEST_TREE;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +63,8 @@ impl Space<'_> {
         let too_large = || Error::new(ErrorKind::LimitExceeded, "the file would be too large for the format");
         let length = to_u64(size.div_ceil(self.page_size()).max(1));
         let overflow = u32::try_from(length - 1).map_err(|_| too_large())?;
+        // Nobody here could read it.
+        check_run(length.saturating_mul(to_u64(self.page_size())))?;
         let start = match self.free.take(length) {
             Some(start) => start,
             None => {

@@ -12,6 +12,9 @@ use super::medium::Medium;
 use super::page::{HEADER, Header, Page, Run};
 use crate::error::{During, Error, ErrorKind, Result};
 
+/// Most bytes of a page with those that continue it, on reading and writing.
+pub(super) const LONGEST_RUN: u64 = 256 << 20;
+
 /// Reads and writes pages of one file.
 #[derive(Debug)]
 pub(super) struct Pager {
@@ -113,6 +116,14 @@ impl Pager {
     }
 }
 
+/// The length of a file bounds nothing: it may have holes.
+pub(super) fn check_run(bytes: u64) -> Result<()> {
+    if bytes <= LONGEST_RUN {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::LimitExceeded, format!("a page with more than {LONGEST_RUN} bytes")))
+}
+
 fn no_memory(length: usize) -> Error {
     Error::new(ErrorKind::Os(libc::ENOMEM), format!("there is no memory for {length} bytes"))
 }
@@ -200,8 +211,8 @@ impl Pages {
         let (header, mut bytes) = self.checked_header(id, |pager| pager.read(id, pager.page_size))?;
         self.charge(header.run())?;
         if header.overflow > 0 {
-            // Bounded by the length of the file: the header was checked.
             let length = header.run().length.saturating_mul(to_u64(self.pager.page_size));
+            check_run(length)?;
             bytes = self.pager.read(id, to_usize(length))?;
         }
         Ok((header, bytes))

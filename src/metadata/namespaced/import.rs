@@ -19,6 +19,15 @@ pub struct ImportReport {
     /// What was left out, and why: images that are here and point to something else, and those that cannot be read or
     /// that no create would take.
     pub problems: Vec<Error>,
+    /// How many images were left out: `problems` tells many of them together.
+    pub left_out: u64,
+}
+
+impl ImportReport {
+    fn leave_out(&mut self, problem: Error) {
+        self.left_out += 1;
+        self.problems.push(problem);
+    }
 }
 
 /// Whether an error is for what an image is, not for what could not be done now.
@@ -35,6 +44,10 @@ pub(super) fn import(
     let options = Options { access: Access::ReadOnly, timeout, ..Options::default() };
     let import = || -> Result<_> {
         namespace.map_or(Ok(()), valid::namespace)?;
+        // Our own lock would be waited for.
+        if into.file().is_at(from) {
+            return Err(Error::invalid("it is the file that the images would go to"));
+        }
         let from = NamespacedFile::open(from, &options)?.begin();
         into.import_from(&from, namespace)
     };
@@ -53,6 +66,7 @@ pub(super) fn import_from(
     let all = from.namespaces()?;
     for namespace in all.iter().filter(|name| namespace.is_none_or(|wanted| wanted == **name)) {
         let listing = from.list(namespace, &Filters::default())?;
+        report.left_out += listing.unreadable;
         report.problems.extend(listing.problems.into_iter().map(|(_, error)| error));
         for image in listing.images {
             let id = (namespace.clone(), image.name.clone());
@@ -65,12 +79,12 @@ pub(super) fn import_from(
                     Ok(ours) => {
                         let name = shown(image.name.as_bytes());
                         let target = shown(ours.target.digest.as_bytes());
-                        report.problems.push(error.context(format!("{name} points to {target} here")));
+                        report.leave_out(error.context(format!("{name} points to {target} here")));
                     }
-                    Err(unreadable) if is_about_the_image(&unreadable) => report.problems.push(unreadable),
+                    Err(unreadable) if is_about_the_image(&unreadable) => report.leave_out(unreadable),
                     Err(error) => return Err(error),
                 },
-                Err(error) if is_about_the_image(&error) => report.problems.push(error),
+                Err(error) if is_about_the_image(&error) => report.leave_out(error),
                 Err(error) => return Err(error),
             }
         }

@@ -65,6 +65,8 @@ pub struct Listing {
     pub images: Vec<NamespacedImage>,
     /// Names, as far as they are text, of those that could not, and why not.
     pub problems: Vec<(String, Error)>,
+    /// How many could not be read: `problems` tells those beyond the first thousand together.
+    pub unreadable: u64,
 }
 
 /// An open file of images in namespaces. It is locked until this and all its transactions are dropped.

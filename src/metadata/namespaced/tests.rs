@@ -252,6 +252,26 @@ fn one_bad_image_does_not_hide_the_others() {
     says(file.delete("ns", "a-value", None), ErrorKind::InvalidArgument, ": incompatible value");
 }
 
+#[test]
+fn labels_that_are_no_text_are_within_what_a_list_may_take() {
+    let root = TestRoot::in_memory("namespaced");
+    drop(opened(&root));
+    behind(&root, "db", |v1| {
+        let mut ns = v1.create_bucket(b"ns").unwrap();
+        let mut images = ns.create_bucket(b"images").unwrap();
+        let mut a = images.create_bucket(b"a").unwrap();
+        let mut target = a.create_bucket(b"target").unwrap();
+        target.put(b"digest", b"d").unwrap();
+        target.put(b"size", &varint::encode(1)).unwrap();
+        a.create_bucket(b"labels").unwrap().put(b"k", &vec![0xff; (2 << 20) - (128 << 10)]).unwrap();
+    });
+    let length = std::fs::metadata(root.join("db")).unwrap().len();
+    assert!(length <= 2 << 20, "it would fit anyhow: {length}");
+    let listing = NamespacedFile::open(&root.join("db"), &read_only()).unwrap();
+    let listing = listing.list("ns", &Filters::default()).unwrap();
+    assert_eq!(names(&listing), ["a"], "{:?}", listing.problems);
+}
+
 /// Many images whose labels are one and the same tree: what a list would take has no bound but this.
 #[test]
 fn a_list_takes_no_more_memory_than_the_file_is_long() {
@@ -348,7 +368,7 @@ fn an_import_takes_images_with_their_times_and_leaves_ours_alone() {
     assert_eq!(report.imported, [id("one", "a")]);
     assert_eq!(report.present, [id("one", "b")]);
     let told: Vec<_> = report.problems.iter().map(Error::report).collect();
-    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!((told.len(), report.left_out), (3, 3), "{told:?}");
     assert!(told[0].contains("\"bad\": it has no target"), "{told:?}");
     assert!(told[1].starts_with("\"c\" points to \"sha256:"), "{told:?}");
     assert!(told[2].contains("\"md5:0\": it is no digest"), "{told:?}");
@@ -358,6 +378,20 @@ fn an_import_takes_images_with_their_times_and_leaves_ours_alone() {
     let report = ours.import(&path, None, None).unwrap();
     assert_eq!((report.imported, report.present.len()), (vec![id("two", "d")], 2));
     assert_eq!(std::fs::read(&path).unwrap(), content, "it is only read");
+}
+
+#[test]
+fn a_file_is_not_imported_into_itself() {
+    let root = TestRoot::in_memory("namespaced");
+    let file = opened(&root);
+    #[allow(clippy::disallowed_methods, reason = "a test")]
+    std::fs::hard_link(root.join("db"), root.join("same")).unwrap();
+    std::os::unix::fs::symlink(root.join("db"), root.join("link")).unwrap();
+    for name in ["db", "same", "link"] {
+        // With any other timeout it would end, too, with another error.
+        let error = file.import(&root.join(name), None, Some(Duration::ZERO)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{}", error.report());
+    }
 }
 
 #[test]
@@ -536,8 +570,10 @@ fn a_list_tells_a_thousand_problems_and_how_many_more_there_are() {
         }
     });
     let listing = opened(&root).list("ns", &Filters::default()).unwrap();
-    assert_eq!(listing.problems.len(), 1001);
+    assert_eq!((listing.problems.len(), listing.unreadable), (1001, 1100));
     assert_eq!(listing.problems[1000].1.report(), "100 more images cannot be read");
+    let report = opened_as(&root, "ours").import(&root.join("db"), None, None).unwrap();
+    assert_eq!((report.problems.len(), report.left_out), (1001, 1100));
 }
 
 /// Reads everything that can be read; what it says does not matter.

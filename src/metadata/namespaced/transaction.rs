@@ -164,7 +164,6 @@ impl NamespacedTransaction {
             let scan = self.transaction.scan();
             let Some(images) = images(&scan.root(), namespace.as_bytes())? else { return Ok(listing) };
             let mut budget = self.budget();
-            let mut more = 0u64;
             for image in images.buckets() {
                 let (name, image) = image?;
                 let image = match image {
@@ -172,16 +171,19 @@ impl NamespacedTransaction {
                     Ok(None) => Err(Error::corrupt("it is a value, not an image")),
                     Err(error) => Err(error),
                 };
+                listing.unreadable += u64::from(image.is_err());
                 match image {
                     Ok(image) if filters.choose(&image) => listing.images.push(image),
                     Ok(_) => {}
-                    Err(_) if listing.problems.len() >= MOST_PROBLEMS => more += 1,
+                    Err(_) if listing.problems.len() >= MOST_PROBLEMS => {}
                     Err(error) => {
                         let problem = error.context(format!("image {}", shown(&name)));
                         listing.problems.push((budget.text(&name)?, problem));
                     }
                 }
             }
+            let told = u64::try_from(listing.problems.len()).unwrap_or(u64::MAX);
+            let more = listing.unreadable.saturating_sub(told);
             if more > 0 {
                 let problem = Error::corrupt(format!("{more} more images cannot be read"));
                 listing.problems.push((String::new(), problem));
