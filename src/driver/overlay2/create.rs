@@ -183,7 +183,10 @@ impl Overlay {
         let project = self.let_go(id);
         let discarded = match &self.remote {
             Some(remote) if remote.has(id).map_err(context)? => remote.discard(state, id).map_err(context)?,
-            _ => state.discard(self.home.dir(), id.as_str()).map_err(context)?,
+            _ => state
+                .discard(self.home.dir(), id.as_str())
+                .inspect_err(|_| self.align_back(id))
+                .map_err(context)?,
         };
         let kept = self.kept_links.lock().remove(id);
         if let Some(link) = link.or(kept) {
@@ -203,6 +206,13 @@ impl Overlay {
         let project = projects.about_to_go(&layer);
         self.try_align(&layer);
         project
+    }
+
+    /// What was to leave is still there.
+    fn align_back(&self, id: &LayerId) {
+        if let (Some(projects), Ok(layer)) = (&self.projects, self.home.dir().open_dir(id.as_str())) {
+            projects.align_back(&layer);
+        }
     }
 
     /// The same as [`Overlay::align`]; if that cannot be done, the move says so.
@@ -233,7 +243,8 @@ impl Overlay {
         } else {
             self.link_to(id)?
         };
-        let aside = self.home.state()?.quarantine(self.home.dir(), id.as_str(), reason)?;
+        let aside = self.home.state()?.quarantine(self.home.dir(), id.as_str(), reason);
+        let aside = aside.inspect_err(|_| self.align_back(id))?;
         if let Some(link) = link {
             // Children know this layer by that name: a new layer of this id takes it again.
             self.kept_links.lock().insert(id.clone(), link);

@@ -39,6 +39,7 @@ struct Known {
     state: State,
     projects: HashMap<Identity, Project>,
     limits: BTreeMap<u32, Bytes>,
+    inode_limits: BTreeMap<u32, Inodes>,
     /// What belongs to a project and lies elsewhere.
     elsewhere: BTreeMap<u32, Usage>,
     largest: u32,
@@ -54,6 +55,7 @@ impl Fake {
             state: State { accounted: true, enforced: true },
             projects: HashMap::new(),
             limits: BTreeMap::new(),
+            inode_limits: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             largest: u32::MAX,
             refuses: None,
@@ -78,6 +80,15 @@ impl Fake {
     /// Somebody else gives the project of the next directory to something of theirs at the same moment, so many times.
     pub(crate) fn contest(&self, times: u32) {
         self.known.lock().meanwhile = Some(times);
+    }
+
+    /// An administrator limits a project's inodes.
+    pub(crate) fn limit_inodes(&self, id: u32, most: Inodes) {
+        self.known.lock().inode_limits.insert(id, most);
+    }
+
+    pub(crate) fn inode_limits(&self) -> BTreeMap<u32, Inodes> {
+        self.known.lock().inode_limits.clone()
     }
 
     /// Does something just before the next directory is given a project.
@@ -176,10 +187,16 @@ impl Quotas for Fake {
         used.bytes.0 += elsewhere.bytes.0;
         used.inodes.0 += elsewhere.inodes.0;
         let most = known.limits.get(&id).copied().unwrap_or_default();
-        Ok(Record { used, most, limited: most.0 > 0 })
+        Ok(Record { used, most, limited: most.0 > 0 || known.inode_limits.contains_key(&id) })
     }
 
     fn set_limit(&self, id: u32, most: Bytes) -> Result<()> {
+        self.set_bytes(id, most)?;
+        self.known.lock().inode_limits.remove(&id);
+        Ok(())
+    }
+
+    fn set_bytes(&self, id: u32, most: Bytes) -> Result<()> {
         let mut known = self.known.lock();
         if let Some(refused) = known.refuses {
             return errno(refused, "set the quota");

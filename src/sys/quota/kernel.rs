@@ -26,6 +26,8 @@ const ACCOUNTED: u16 = 1 << 4;
 const ENFORCED: u16 = 1 << 5;
 /// `QIF_LIMITS`: the limits of blocks and of inodes are given.
 const ALL_LIMITS: u32 = 1 | 4;
+/// `QIF_BLIMITS`: only the limits of blocks are given.
+const BLOCK_LIMITS: u32 = 1;
 /// Unit of limits of blocks.
 const KIB: u64 = 1024;
 /// `FS_XFLAG_PROJINHERIT`
@@ -171,6 +173,17 @@ impl Quotas for Kernel {
         let blocks = most.0 / KIB;
         let mut quota =
             Quota { block_hard: blocks, block_soft: blocks, valid: ALL_LIMITS, ..Quota::default() };
+        self.quotactl(Q_SETQUOTA, id, &mut quota)
+            .during(|| self.doing(&format!("set the quota of project {id}")))
+    }
+
+    fn set_bytes(&self, id: u32, most: Bytes) -> Result<()> {
+        let mut quota = Quota::default();
+        self.quotactl(Q_GETQUOTA, id, &mut quota)
+            .during(|| self.doing(&format!("ask for the quota of project {id}")))?;
+        quota.block_hard = most.0 / KIB;
+        quota.block_soft = quota.block_soft.min(quota.block_hard);
+        quota.valid = BLOCK_LIMITS;
         self.quotactl(Q_SETQUOTA, id, &mut quota)
             .during(|| self.doing(&format!("set the quota of project {id}")))
     }

@@ -77,4 +77,7 @@ pub trait Quotas: fmt::Debug + Send + Sync {
 
     /// Sets how many bytes there may be of a project, in whole KiB; 0 takes every limit away.
     fn set_limit(&self, id: u32, most: Bytes) -> Result<()>;
+
+    /// The same, not 0, and every other limit of the project stays as it is.
+    fn set_bytes(&self, id: u32, most: Bytes) -> Result<()>;
 }

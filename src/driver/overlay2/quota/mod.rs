@@ -137,7 +137,7 @@ pub(super) struct Room<'a> {
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.projects.kernel.set_limit(self.id, self.most) {
+        if let Err(error) = self.projects.kernel.set_bytes(self.id, self.most) {
             log::warn!("{}", error.report());
         }
     }
@@ -229,7 +229,7 @@ impl Projects {
         }
         if record.limited && record.most == whole(wanted) + ROOM {
             // A mount was interrupted.
-            return self.kernel.set_limit(id, wanted);
+            return self.kernel.set_bytes(id, wanted);
         }
         if record.limited || wanted == Bytes(0) {
             return Ok(());
@@ -327,6 +327,20 @@ impl Projects {
 
     /// The project of a layer of its own, if it has one.
     pub(super) fn of_layer(&self, layer: &Dir) -> Result<Option<u32>> {
+        self.of_layer_if(layer, |id| match &self.ledger {
+            Some(ledger) => ledger.find(id).map(|limit| limit.is_some()),
+            None => Ok(false),
+        })
+    }
+
+    /// The same. Where the layer's directory tells nothing, for it was moved within a home that has a project, its content
+    /// does, whose project root in a container can change: it counts if it `is_known`.
+    fn of_layer_if(&self, layer: &Dir, is_known: impl Fn(u32) -> Result<bool>) -> Result<Option<u32>> {
+        let home = self.kernel.project(&self.home)?.id;
+        let own = self.kernel.project(layer)?.id;
+        if own != 0 && own != home {
+            return Ok(Some(own));
+        }
         let diff = match layer.open_dir(DIFF) {
             // Damaged: it is of no project that could be told.
             Err(error)
@@ -339,8 +353,8 @@ impl Projects {
             }
             opened => opened?,
         };
-        let project = self.kernel.project(&diff)?;
-        Ok((project.id != 0 && project.id != self.kernel.project(&self.home)?.id).then_some(project.id))
+        let id = self.kernel.project(&diff)?.id;
+        Ok((id != 0 && id != home && is_known(id)?).then_some(id))
     }
 
     /// What is counted to a layer; `None` if its project is not certainly its own, or cannot be asked for.
@@ -381,12 +395,16 @@ impl Projects {
         }
         let made = (|| {
             let Some(id) = self.of_layer(layer)? else { return Ok(None) };
+            if self.ledger()?.find(id)?.is_none() {
+                // Others may share it, and no start would know what to take back.
+                return Ok(None);
+            }
             let record = self.kernel.record(id)?;
             let most = record.most;
             if most == Bytes(0) || record.used.bytes + ROOM <= most {
                 return Ok(None);
             }
-            self.kernel.set_limit(id, most + ROOM)?;
+            self.kernel.set_bytes(id, most + ROOM)?;
             Ok(Some(Room { projects: self, id, most }))
         })();
         made.unwrap_or_else(|error: Error| {
@@ -553,7 +571,11 @@ impl Projects {
                 None => layer,
             };
             carried.insert(self.kernel.project(&layer)?.id);
-            carried.extend(self.of_layer(&layer)?);
+            carried.extend(match self.ledger {
+                Some(_) => self.of_layer(&layer)?,
+                // Whoever asks before the home is open compares it with the ledger.
+                None => self.of_layer_if(&layer, |_| Ok(true))?,
+            });
         }
         Ok(())
     }

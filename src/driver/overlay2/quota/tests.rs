@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use super::*;
 use crate::driver::overlay2::{Overlay, Overlay2};
-use crate::driver::{DriverOptions, GraphDriver, LayerKind, NewLayer};
+use crate::driver::{DriverOptions, GraphDriver, LayerKind, NewLayer, Removed};
 use crate::id::LayerId;
 use crate::persist::{Durability, with_hook};
 use crate::sys::quota::fake::Fake;
@@ -406,17 +406,25 @@ fn a_full_layer_has_room_to_be_mounted_and_no_longer() {
     }
     assert_eq!(disk.fake.limits(), limits);
     // The process ended meanwhile.
+    disk.fake.limit_inodes(project, Inodes(9));
     std::mem::forget(projects.make_room(&layer).unwrap());
     drop((open, driver));
     let driver = disk.open("a");
     assert_eq!(disk.fake.limits(), limits);
+    assert_eq!(disk.fake.inode_limits(), BTreeMap::from([(project, Inodes(9))]), "it is not ours");
     create(&driver, "free", None).unwrap();
     let open = driver.open.read().clone().unwrap();
-    assert!(open.projects.as_ref().unwrap().make_room(&disk.dir("a", "free")).is_none());
+    let make_room = |name: &str| open.projects.as_ref().unwrap().make_room(&disk.dir("a", name)).is_some();
+    assert!(!make_room("free"));
+    // The reference gave it: others may have it, too.
+    disk.fake.set_project(&disk.dir("a", "free"), Project { id: 5, inherited: true }).unwrap();
+    disk.fake.set_limit(5, Bytes(MIB)).unwrap();
+    disk.fake.use_elsewhere(5, 300);
+    assert!(make_room("one") && !make_room("free"));
 }
 
 #[test]
-fn a_damaged_layer_can_be_removed_and_its_project_is_found_by_the_next_start() {
+fn a_damaged_layer_can_be_removed_and_its_project_goes_with_it() {
     let disk = Disk::new();
     let driver = disk.open("a");
     limited(&driver, "one", "1M");
@@ -425,10 +433,63 @@ fn a_damaged_layer_can_be_removed_and_its_project_is_found_by_the_next_start() {
     std::os::unix::fs::symlink("/", &diff).unwrap();
     driver.remove(&id("one")).unwrap().remove();
     assert!(!disk.home("a").join("one").exists());
-    assert_eq!(disk.fake.limits().len(), 1);
-    drop(driver);
-    disk.open("a");
     assert_eq!((disk.fake.limits().len(), disk.ledger("a").len()), (0, 0));
+}
+
+/// Root in a container can give its own root directory another project.
+#[test]
+fn the_content_of_a_layer_does_not_tell_whose_project_it_has() {
+    let disk = Disk::new();
+    let driver = disk.open("a");
+    limited(&driver, "one", "1M");
+    limited(&driver, "two", "2M");
+    let two = disk.project("a", "two");
+    disk.fake.set_project(&disk.dir("a", "one/diff"), two).unwrap();
+    assert_eq!(driver.limit(&id("one")).unwrap(), Some(Bytes(MIB)));
+    create(&driver, "free", None).unwrap();
+    disk.fake.set_limit(5, Bytes(3 * MIB)).unwrap();
+    disk.fake.set_project(&disk.dir("a", "free/diff"), Project { id: 5, inherited: true }).unwrap();
+    assert_eq!(driver.limit(&id("free")).unwrap(), None);
+    driver.remove(&id("free")).unwrap().remove();
+    driver.remove(&id("one")).unwrap().remove();
+    assert_eq!(disk.fake.limits(), BTreeMap::from([(two.id, Bytes(2 * MIB)), (5, Bytes(3 * MIB))]));
+    assert_eq!(disk.ledger("a"), BTreeMap::from([(two.id, Bytes(2 * MIB))]));
+}
+
+#[test]
+fn what_cannot_be_moved_away_stays_of_its_own_project() {
+    let disk = Disk::new();
+    disk.open("a");
+    disk.fake.set_project(&disk.dir("a", "."), Project { id: 77, inherited: true }).unwrap();
+    let driver = disk.open("a");
+    limited(&driver, "one", "1M");
+    let own = disk.project("a", "one");
+    let actions: [&dyn Fn() -> Result<()>; 2] =
+        [&|| driver.quarantine(&id("one"), "doubt").map(drop), &|| {
+            driver.remove(&id("one")).map(Removed::remove)
+        }];
+    for action in actions {
+        let mut failed = 0;
+        loop {
+            let mut left = failed;
+            let fail = move |name: &str| match left {
+                0 => Err(Error::new(ErrorKind::Os(libc::EIO), name)),
+                _ => {
+                    left -= 1;
+                    Ok(())
+                }
+            };
+            if with_hook(fail, action).is_ok() || !disk.home("a").join("one").exists() {
+                break;
+            }
+            assert_eq!(disk.project("a", "one"), own, "step {failed}");
+            failed += 1;
+        }
+        assert!(failed > 0);
+        if let Some(aside) = driver.quarantined().unwrap().first() {
+            driver.restore(aside).unwrap();
+        }
+    }
 }
 
 #[test]
