@@ -9,7 +9,7 @@ use crate::id::LayerId;
 use crate::persist::Quarantined;
 use crate::sys::fs::Dir;
 
-use super::names;
+use super::names::{self, BASE};
 use super::records::Record;
 use super::store::Store;
 
@@ -38,11 +38,17 @@ impl Store {
         let state = self.home.state()?;
         let doing = || format!("restore layer {}", entry.name);
         let id = LayerId::new(&entry.name).during(doing)?;
-        self.prefix.check(&id).during(doing)?;
+        let is_base = entry.name == BASE;
+        if !is_base {
+            self.prefix.check(&id).during(doing)?;
+        }
         if self.record(id.as_str()).is_some() {
             return Err(Error::new(ErrorKind::AlreadyExists, "a layer of that id exists").context(doing()));
         }
         let record = aside_record(entry).during(doing)?;
+        if is_base && (!record.initialized || record.deleted) {
+            return Err(Error::corrupt("it is that of a base without a file system").context(doing()));
+        }
         {
             let _work = self.work.lock();
             if self.has_other(record.device_id, &record.hash) {
@@ -55,7 +61,9 @@ impl Store {
         state.restore(entry, &self.metadata)?;
         self.work.lock().used.insert(record.device_id);
         self.records.write().insert(record.hash.clone(), record);
-        drop(self.mounts.ensure_dir(id.as_str(), super::store::MOUNT_MODE)?);
+        if !is_base {
+            drop(self.mounts.ensure_dir(id.as_str(), super::store::MOUNT_MODE)?);
+        }
         Ok(())
     }
 
@@ -63,6 +71,9 @@ impl Store {
     pub(super) fn purge(&self, entry: &Quarantined) -> Result<Removed> {
         let state = self.home.state()?;
         match aside_record(entry) {
+            Ok(_) if entry.name == BASE => {
+                log::warn!("entry {}: the device of a base stays in the pool", entry.key);
+            }
             Ok(record) => {
                 let mut work = self.work.lock();
                 let others = self.aside_ids()?.into_iter().filter(|id| *id == record.device_id).count();
@@ -87,7 +98,8 @@ impl Store {
         Ok(())
     }
 
-    fn aside_ids(&self) -> Result<Vec<u32>> {
+    /// Ids of devices that were put aside.
+    pub(super) fn aside_ids(&self) -> Result<Vec<u32>> {
         let entries = self.home.quarantined()?;
         Ok(entries
             .iter()
@@ -102,7 +114,7 @@ impl Store {
 }
 
 fn aside_record(entry: &Quarantined) -> Result<Record> {
-    if names::is_reserved(&entry.name) {
+    if names::is_reserved(&entry.name) && entry.name != BASE {
         return Err(Error::invalid(format!("{} is no layer", entry.name)));
     }
     let place = entry.path.parent().unwrap_or(Path::new("/"));

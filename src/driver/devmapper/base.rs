@@ -19,8 +19,12 @@ impl Store {
     pub(super) fn prepare_base(&self) -> Result<()> {
         match self.record(BASE) {
             Some(record) if record.initialized && !record.deleted => self.check_base(record),
+            Some(half) if !self.is_certainly_half(&half)? => {
+                let message = "its file says that it was never filled, or is to go, and there are others: it stays as it is";
+                self.go_without_base(message);
+                Ok(())
+            }
             Some(half) => {
-                // Nothing stands on it.
                 let device = self.device(BASE);
                 self.deactivate(&half, &mut device.lock())?;
                 self.wait_until_gone(BASE)?;
@@ -31,9 +35,14 @@ impl Store {
                 }
                 self.make_base()
             }
+            // Nothing else of the store depends on it.
+            None if !self.records.read().is_empty() => {
+                self.go_without_base("its file is lost");
+                Ok(())
+            }
             None => {
                 let used = self.pool.status()?.data.used;
-                if used > 0 || !self.records.read().is_empty() {
+                if used > 0 {
                     let message = format!(
                         "thin pool {} has data ({used} blocks), and the store has no base device: it is the pool of another \
                          store, or the files in {} were lost",
@@ -45,6 +54,20 @@ impl Store {
                 self.make_base()
             }
         }
+    }
+
+    /// Whether nothing stands on a base that is said to have no file system: one flag of a file is little to go by.
+    fn is_certainly_half(&self, base: &Record) -> Result<bool> {
+        if self.records.read().len() == 1 {
+            return Ok(true);
+        }
+        let last = self.read_transaction()?;
+        Ok(last.is_some_and(|last| last.hash == base.hash && last.device_id == base.device_id))
+    }
+
+    fn go_without_base(&self, why: &str) {
+        let place = self.metadata.path().join(BASE);
+        log::error!("devicemapper: {}: {why}; layers without a parent cannot be made", place.display());
     }
 
     fn make_base(&self) -> Result<()> {

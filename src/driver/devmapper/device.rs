@@ -112,7 +112,7 @@ impl Store {
     }
 
     /// Length of the table in use, if it is the one of this device; else `InUse`.
-    fn own_table(&self, name: &str, record: &Record) -> Result<u64> {
+    pub(super) fn own_table(&self, name: &str, record: &Record) -> Result<u64> {
         let wanted = self.pool.table(record);
         match self.pool.dm.table(name)?.as_slice() {
             [found] if found.kind == wanted.kind && found.text == wanted.text => Ok(found.sectors),

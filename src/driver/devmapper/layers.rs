@@ -124,7 +124,13 @@ impl Store {
         let device = self.device(parent);
         let _used = device.lock();
         let name = self.prefix.device(parent);
-        let active = self.pool.dm.info(&name)?.is_some_and(|info| info.has_table);
+        let mut active = self.pool.dm.info(&name)?.is_some_and(|info| info.has_table);
+        if active && let Some(record) = self.record(parent) {
+            match self.own_table(&name, &record) {
+                Err(error) if dm::is_absent(&error) => active = false,
+                other => drop(other.during(|| format!("take a snapshot of device {name}"))?),
+            }
+        }
         let suspended = match active.then(|| self.pool.dm.suspend(&name)) {
             None => false,
             Some(Err(error)) if dm::is_absent(&error) => false,
@@ -237,9 +243,12 @@ impl Store {
 
     /// Tries to delete what is to go; whether some of it is still in use.
     pub(super) fn retry_deletions(&self) -> bool {
-        let waiting: Vec<Record> = self.records.read().values().filter(|r| r.deleted).cloned().collect();
+        let waiting: Vec<Record> = self.records.read().values().filter(|r| r.is_to_go()).cloned().collect();
         let mut left = false;
         for record in waiting {
+            if self.is_stopping() {
+                return true;
+            }
             let device = self.device(&record.hash);
             self.try_deactivate(&record, &mut device.lock());
             match self.delete_device(&record) {
@@ -318,6 +327,7 @@ impl Store {
     /// writes two lines to its log for each id that is free.
     pub(super) fn orphans(&self) -> Result<Vec<u32>> {
         const BEYOND: u32 = 64;
+        let aside = self.aside_ids()?;
         let mut found = Vec::new();
         let mut id = 0;
         loop {
@@ -328,7 +338,9 @@ impl Store {
                 return Ok(found);
             }
             let is_known = self.records.read().values().any(|record| record.device_id == id);
-            if !is_known && !self.is_put_aside(id)? && self.pool.has(id)? {
+            let is_known = is_known || aside.contains(&id);
+            // Or it was put aside just now.
+            if !is_known && self.pool.has(id)? && !self.is_put_aside(id)? {
                 found.push(id);
             }
             id += 1;

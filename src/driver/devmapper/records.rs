@@ -49,6 +49,11 @@ impl Record {
         Ok(record)
     }
 
+    /// Whether its device is to be deleted when nobody uses it. What is to become of the base is said at a start.
+    pub(super) fn is_to_go(&self) -> bool {
+        self.deleted && self.hash != BASE
+    }
+
     pub(super) fn to_json(&self) -> String {
         json::to_text(|w| {
             w.string("hash", Some(&self.hash));

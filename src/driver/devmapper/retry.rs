@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::records::Record;
 use super::store::Store;
 
 /// Pauses between two tries: short at first, for most users are gone soon.
@@ -30,7 +31,7 @@ struct State {
 impl Store {
     /// Sees to it that what waits is tried again.
     pub(super) fn delete_later(self: &Arc<Self>) {
-        if !self.records.read().values().any(|record| record.deleted) {
+        if !self.records.read().values().any(Record::is_to_go) {
             return;
         }
         let mut state = self.retry.state.lock();
@@ -64,12 +65,17 @@ impl Store {
             }
             let left = self.retry_deletions();
             let mut state = self.retry.state.lock();
-            if !left && !self.records.read().values().any(|record| record.deleted) {
+            if !left && !self.records.read().values().any(Record::is_to_go) {
                 state.running = false;
                 return;
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether clean-up has begun.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.retry.state.lock().stopped
     }
 
     /// Ends the thread, and waits until it has.

@@ -149,7 +149,7 @@ impl Store {
                 Ok(record) => {
                     found.insert(name.to_owned(), record);
                 }
-                Err(error) => self.put_file_aside(name, &error.report()),
+                Err(error) => self.put_damaged_aside(name, error)?,
             }
         }
         for name in doubles(&found) {
@@ -167,7 +167,7 @@ impl Store {
         work.used = found.values().map(|record| record.device_id).collect();
         match self.read(DEVICE_SET, DeviceSet::parse) {
             Ok(set) => work.set = set.unwrap_or_default(),
-            Err(error) => self.put_file_aside(DEVICE_SET, &error.report()),
+            Err(error) => self.put_damaged_aside(DEVICE_SET, error)?,
         }
         *self.records.write() = found;
         Ok(())
@@ -193,6 +193,19 @@ impl Store {
 
     pub(super) fn read_transaction(&self) -> Result<Option<Transaction>> {
         self.read(TRANSACTION, Transaction::parse)
+    }
+
+    /// Puts a file aside that says nothing that can be used. One that cannot be read now may be whole: nobody is to be the
+    /// owner of a store of which that is not known.
+    pub(super) fn put_damaged_aside(&self, name: &str, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::NotFound {
+            return Ok(());
+        }
+        if !is_damaged(&error) && !self.home.is_read_only() {
+            return Err(error.context(format!("read metadata file {name}")));
+        }
+        self.put_file_aside(name, &error.report());
+        Ok(())
     }
 
     /// Puts a file of the metadata aside; best effort, for nothing depends on it.
@@ -271,6 +284,11 @@ impl Store {
         self.pool.close_probe();
         self.save_set(&self.work.lock().set)
     }
+}
+
+/// Whether an error says that a file has the wrong content, and not that it could not be read.
+pub(super) fn is_damaged(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidData | ErrorKind::LimitExceeded)
 }
 
 /// Names of records whose device id another has with more right: one that is not to go, the base, the newer one.

@@ -27,7 +27,7 @@ use crate::units::Bytes;
 
 use super::names::{BASE, TRANSACTION};
 use super::records::{MAX_ID, Record, Transaction};
-use super::store::{Store, Work};
+use super::store::{Store, Work, is_damaged};
 
 /// How long a device that was removed is waited for.
 const CLOSE_TRIES: u32 = 20;
@@ -77,7 +77,11 @@ impl Store {
             match made {
                 Ok(()) => {}
                 // Somebody else's, between the look and the creation: the id stays taken.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    // A start would delete what the file names.
+                    self.give_up_transaction();
+                    continue;
+                }
                 Err(error) => {
                     work.used.remove(&id);
                     self.give_up_transaction();
@@ -202,10 +206,11 @@ impl Store {
         let transaction = match self.read_transaction() {
             Ok(Some(transaction)) => transaction,
             Ok(None) => return Ok(()),
-            Err(error) => {
+            Err(error) if is_damaged(&error) => {
                 self.put_file_aside(TRANSACTION, &error.report());
                 return Ok(());
             }
+            Err(error) => return Err(error),
         };
         let now = self.pool.status()?.transaction;
         if transaction.number < now {
@@ -238,6 +243,11 @@ impl Store {
         }
         if self.has_other(transaction.device_id, &transaction.hash) {
             return Some("another device of the store has its id".to_owned());
+        }
+        match self.is_put_aside(transaction.device_id) {
+            Ok(false) => {}
+            Ok(true) => return Some("something that was put aside has its id".to_owned()),
+            Err(error) => return Some(format!("what was put aside cannot be read: {}", error.report())),
         }
         let record = self.record(&transaction.hash)?;
         if record.device_id != transaction.device_id {

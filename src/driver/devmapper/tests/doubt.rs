@@ -301,10 +301,118 @@ fn the_pool_of_another_store_is_refused() {
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.report().contains("the pool of another store, or the files"), "{}", error.report());
     assert_eq!(empty.pool_ids(), BTreeSet::new());
-    // The base's file was lost.
+}
+
+/// The layers are there, and no layer without a parent can be made.
+fn assert_goes_on_without_base(bench: &Bench, driver: &DeviceMapper) {
+    assert_eq!(driver.layers().unwrap(), [id("one"), id("two")]);
+    assert_eq!(create(driver, "bottom", None).unwrap_err().kind(), ErrorKind::NotReady);
+    create(driver, "three", Some("two")).unwrap();
+    remove(driver, "three").unwrap();
+    assert_eq!(bench.pool_ids(), BTreeSet::from([1, 2, 3]), "no device was touched");
+}
+
+#[test]
+fn a_damaged_file_of_the_base_stops_only_what_needs_it() {
     let bench = prepared();
+    let whole = bench.metadata("base").unwrap();
     std::fs::remove_file(bench.home().join("metadata/base")).unwrap();
-    assert!(bench.try_open(&["dm.thinpooldev=pool"]).is_err());
+    assert_goes_on_without_base(&bench, &bench.open());
+    bench.write("base", "{");
+    let driver = bench.open();
+    assert_goes_on_without_base(&bench, &driver);
+    let aside = driver.quarantined().unwrap().remove(0);
+    assert_eq!(aside.name, "base");
+    driver.restore(&aside).unwrap_err();
+    // Mended by somebody.
+    #[allow(clippy::disallowed_methods, reason = "test")]
+    std::fs::write(&aside.path, whole).unwrap();
+    driver.restore(&aside).unwrap();
+    create(&driver, "bottom", None).unwrap();
+    assert_whole(&bench, &driver, "restored");
+    drop(driver);
+    assert_whole(&bench, &bench.open(), "and opened again");
+}
+
+/// A start that cannot read a file now may read it later.
+#[test]
+fn a_file_that_cannot_be_read_now_is_not_put_aside() {
+    let bench = prepared();
+    let driver = bench.open();
+    let store = driver.store().unwrap();
+    for errno in [libc::EIO, libc::EMFILE] {
+        let error = Error::new(ErrorKind::from_errno(errno), "no");
+        assert_eq!(store.put_damaged_aside("one", error).unwrap_err().errno(), errno);
+    }
+    assert!(bench.metadata("one").is_some());
+    store.put_damaged_aside("one", Error::corrupt("it is")).unwrap();
+    assert!(bench.metadata("one").is_none());
+}
+
+#[test]
+fn one_lost_flag_does_not_delete_the_base() {
+    for lost in ["\"initialized\": true", "\"deleted\": true"] {
+        let bench = prepared();
+        let half = bench.metadata("base").unwrap().replace("\"initialized\": true", lost);
+        bench.write("base", &half.replace("\"initialized\": true", "\"initialized\": false"));
+        let driver = bench.open();
+        assert_goes_on_without_base(&bench, &driver);
+        driver.store().unwrap().retry_deletions();
+        assert!(bench.pool_ids().contains(&1), "{lost}");
+        drop(driver);
+        // What was done last was its making.
+        bench.write("transaction-metadata", &transaction(bench.transaction(), "base", 1));
+        let driver = bench.open();
+        create(&driver, "bottom", None).unwrap();
+        assert!(!bench.pool_ids().contains(&1), "{lost}");
+        assert_whole(&bench, &driver, lost);
+    }
+}
+
+#[test]
+fn a_transaction_never_names_a_device_of_somebody_else_or_one_put_aside() {
+    let bench = prepared();
+    let driver = bench.open();
+    let dm = bench.dm.clone();
+    let taken = std::cell::Cell::new(false);
+    // Somebody takes the id between the look and the creation, and then the disk is full.
+    let hook = move |step: &str| {
+        if step == "create in pool" && !taken.get() {
+            taken.set(true);
+            dm.state.lock().pool.ids.insert(4);
+        } else if taken.get() && !matches!(step, "remove metadata file" | "sync metadata") {
+            return Err(Error::new(ErrorKind::Os(libc::ENOSPC), "full"));
+        }
+        Ok(())
+    };
+    assert!(crate::persist::with_hook(hook, || create(&driver, "three", None)).is_err());
+    assert!(bench.metadata("transaction-metadata").is_none());
+    drop(driver);
+    let driver = bench.open();
+    assert_eq!(bench.pool_ids(), BTreeSet::from([1, 2, 3, 4]));
+    driver.quarantine(&id("one"), "why").unwrap();
+    drop(driver);
+    bench.write("transaction-metadata", &transaction(4, "absent", 2));
+    let driver = bench.open();
+    assert!(bench.pool_ids().contains(&2));
+    let mut reasons = driver.quarantined().unwrap().into_iter().map(|entry| entry.reason);
+    assert!(reasons.any(|reason| reason.starts_with("something that was put aside has its id: ")));
+}
+
+#[test]
+fn a_device_that_is_another_is_not_suspended_for_a_snapshot() {
+    let bench = prepared();
+    let driver = bench.open();
+    let name = driver.store().unwrap().prefix.device("one");
+    let text = "254:0 3".to_owned();
+    bench.dm.create(&name).unwrap();
+    bench
+        .dm
+        .load(&name, &crate::sys::dm::Target { start: 0, sectors: 8, kind: "thin".into(), text })
+        .unwrap();
+    bench.dm.resume(&name).unwrap();
+    let error = create(&driver, "three", Some("one")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
     assert_eq!(bench.pool_ids(), BTreeSet::from([1, 2, 3]));
 }
 

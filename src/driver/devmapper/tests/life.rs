@@ -276,6 +276,21 @@ fn what_was_in_use_at_the_end_is_deleted_after_the_next_start() {
 }
 
 #[test]
+fn nothing_more_is_deleted_once_clean_up_has_begun() {
+    let bench = Bench::new();
+    let driver = bench.open();
+    create(&driver, "layer", None).unwrap();
+    drop(driver);
+    let text = bench.metadata("layer").unwrap().replace("\n}", ",\n    \"deleted\": true\n}");
+    bench.write("layer", &text);
+    let driver = bench.open();
+    let store = driver.store().unwrap();
+    store.stop_retrying();
+    assert!(store.retry_deletions(), "it is left");
+    assert_eq!(bench.pool_ids(), BTreeSet::from([1, 2]));
+}
+
+#[test]
 fn the_thread_that_retries_ends_at_clean_up() {
     let bench = Bench::new();
     let driver = bench.open();
