@@ -86,6 +86,7 @@ fn a_whole_store_is_found_whole() {
             json!({
                 "deep": true, "images": 1, "layers": layers, "compared": 2, "containers": containers, "quarantined": 0,
                 "findings": [],
+                "not_looked_for": [],
             })
         );
         assert_eq!(store.ok(["repair", "--dry-run"]), "nothing to mend\n");

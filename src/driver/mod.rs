@@ -318,6 +318,11 @@ pub trait GraphDriver: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// What damage cannot be looked for, opened as it is, each in words for people.
+    fn not_looked_for(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Gives up what lies in the driver's quarantine, for good.
     fn purge(&self, entry: &Quarantined) -> Result<Removed>;
 

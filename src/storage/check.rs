@@ -52,6 +52,8 @@ pub struct CheckReport {
     pub quarantined: usize,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What only the owner of the storage can look for, as [`Storage::repair`] does.
+    pub not_looked_for: Vec<String>,
 }
 
 impl CheckReport {
@@ -100,6 +102,7 @@ impl Storage {
         for stray in driver.strays()? {
             report.wrong(format!("driver {}", driver.name()), stray);
         }
+        report.not_looked_for = driver.not_looked_for()?;
         report.quarantined = self.put_aside()?.len();
         report.findings.retain(|finding| !(finding.quarantined && self.is_back(&finding.subject)));
         self.forget_what_is_gone(&mut report);

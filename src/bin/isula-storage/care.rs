@@ -29,7 +29,12 @@ pub(crate) fn check(storage: &Storage, args: &Args, deep: bool) -> Result<(), Fa
             report.images, report.layers, report.containers
         );
         print::lines(
-            std::iter::once(counts).chain(lines_of(&report.findings)).chain(aside(report.quarantined)),
+            std::iter::once(counts)
+                .chain(lines_of(&report.findings))
+                .chain(
+                    report.not_looked_for.iter().map(|what| format!("not looked for: {what} (repair does)")),
+                )
+                .chain(aside(report.quarantined)),
         )?;
     }
     damaged(report.findings.len())
@@ -112,6 +117,7 @@ fn check_json(report: &CheckReport, deep: bool) -> Value {
         "containers": report.containers,
         "quarantined": report.quarantined,
         "findings": findings_json(&report.findings),
+        "not_looked_for": report.not_looked_for,
     })
 }
 

@@ -253,6 +253,14 @@ impl GraphDriver for DeviceMapper {
         Ok(store.orphans()?.into_iter().map(line).collect())
     }
 
+    fn not_looked_for(&self) -> Result<Vec<String>> {
+        let store = self.store()?;
+        let pool = &store.pool.name;
+        let line =
+            format!("layers without a device in thin pool {pool}, and devices in it that are of no layer");
+        Ok(if store.home.is_read_only() { vec![line] } else { Vec::new() })
+    }
+
     fn purge(&self, entry: &Quarantined) -> Result<Removed> {
         self.store()?.purge(entry)
     }

@@ -276,6 +276,14 @@ fn ids_that_somebody_else_has_in_the_pool_are_left_alone() {
     create(&driver, "three", None).unwrap();
     assert!(bench.metadata("three").unwrap().contains("\"device_id\": 7,"));
     assert_eq!(driver.strays().unwrap().len(), 3);
+    assert_eq!(driver.not_looked_for().unwrap(), [""; 0]);
+    let reader = bench.read();
+    assert_eq!(reader.strays().unwrap(), [""; 0]);
+    assert_eq!(
+        reader.not_looked_for().unwrap(),
+        ["layers without a device in thin pool pool, and devices in it that are of no layer"]
+    );
+    drop(reader);
     // Taken between the look and the creation.
     bench.dm.state.lock().fail = Some(("create_snap 8".to_owned(), libc::EEXIST));
     create(&driver, "four", None).unwrap();
