@@ -21,8 +21,8 @@ static int rounds;
 /* Images that were there before and that nobody here knows. */
 static size_t strangers;
 static pthread_barrier_t start;
-/* Shared by those that remove an image that others make containers of. Who waits for it alone is let in before new sharers:
- * without that one scheduler or another lets a container lose for ever. */
+/* Shared by those that pull or remove an image that others make containers of: a pull that fails removes it, too. Who waits
+ * for it alone is let in before new sharers: without that one scheduler or another lets a container lose for ever. */
 static pthread_rwlock_t removers;
 static struct bundle *base, *derived, *plain, *tar, *gz, *others[4];
 
@@ -34,20 +34,20 @@ static types_timestamp_t shared_time = { true, 1, true, 1 };
 /* The same image for all who have this job, and gone again and again. */
 static void pull_and_remove(int number, int round)
 {
+    MUST(pthread_rwlock_rdlock(&removers) == 0);
     /* It may have been removed between two steps of this pull. */
     if (daemon_pull(derived, derived->name, FAIL_NOT) == 0) {
         daemon_tag(derived->id, number % 2 == 0 ? "derived:even" : "derived:odd");
     }
     if (round % 2 == 0) {
-        MUST(pthread_rwlock_rdlock(&removers) == 0);
         daemon_clear_message();
         if (daemon_rmi("derived") != 0 && daemon_message() != NULL) {
             MUST(strncmp(daemon_message(), "Image used by c0", 16) == 0 ||
                  strncmp(daemon_message(), "Failed to tag image", 19) == 0);
         }
         daemon_rmi(derived->id);
-        MUST(pthread_rwlock_unlock(&removers) == 0);
     }
+    MUST(pthread_rwlock_unlock(&removers) == 0);
 }
 
 /* A container of an image that others pull and remove. Once it is there its image stays whole. */
@@ -58,7 +58,9 @@ static void run_a_container(int number, int round, const struct bundle *bundle)
     snprintf(id, sizeof(id), "c0%02x%02x%058d", (unsigned)number & 255, (unsigned)round & 255, 0);
     for (int tries = 0; daemon_create(id, bundle->name, NULL, NULL) != 0; tries++) {
         if (tries < MOST_TRIES) {
+            MUST(pthread_rwlock_rdlock(&removers) == 0);
             daemon_pull(bundle, bundle->name, FAIL_NOT);
+            MUST(pthread_rwlock_unlock(&removers) == 0);
             continue;
         }
         MUST(pthread_rwlock_wrlock(&removers) == 0);

@@ -61,7 +61,7 @@ fn a_daemon_lives_on_a_thin_pool() {
     // The last that it does is to have the layer of a container put aside, which keeps what it stands on.
     let purge: &[&str] =
         &["quarantine", "purge", "b0b0000000000000000000000000000000000000000000000000000000000002"];
-    play("daemon_life", &[], &[purge, &["repair", "--remove-orphans"]]);
+    play("daemon_life", &[], &[purge, &["repair", "--remove-orphans", "--even-without-images"]]);
 }
 
 fn many_use_a_daemon_on_a_thin_pool() {
