@@ -229,7 +229,7 @@ impl Codec for Xz {
     fn restart(&mut self) -> io::Result<()> {
         self.decoder = xz_decoder()?;
         self.ended = false;
-        self.lease.release();
+        // What is held is kept: the next stream of the same archive will want as much.
         Ok(())
     }
 }

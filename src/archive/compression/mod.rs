@@ -20,6 +20,8 @@ pub(super) const MAGIC_LEN: usize = 10;
 
 /// Members without content, one after the other, that are taken. No tool writes more than one or two.
 const MOST_EMPTY: u32 = 4096;
+/// Most zeros behind a compressed stream.
+const MOST_PADDING: usize = 64 << 20;
 
 /// The compression of a stream by its first bytes.
 pub(super) fn detect(head: &[u8]) -> Compression {
@@ -149,7 +151,9 @@ impl<R: BufRead> Decoder<R> {
         self.empty = if self.given >= least(self.compression) { 0 } else { self.empty + 1 };
         self.given = 0;
         if more && self.empty > MOST_EMPTY {
-            let what = format!("more than {MOST_EMPTY} compressed streams without content follow each other");
+            let what = format!(
+                "more than {MOST_EMPTY} compressed streams without content, or with hardly any, follow each other"
+            );
             return Err(Error::new(ErrorKind::LimitExceeded, what).into());
         }
         Ok(())
@@ -209,7 +213,10 @@ impl<R: BufRead> Read for Decoder<R> {
         loop {
             match self.read_member(buffer) {
                 Ok(0) => {
-                    self.next_member().map_err(decoding)?;
+                    match self.next_member() {
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        done => done.map_err(decoding)?,
+                    }
                     if matches!(self.state, State::Ended(_)) {
                         return Ok(0);
                     }
@@ -241,17 +248,21 @@ fn decoding(error: io::Error) -> io::Error {
     Error::with_source(ErrorKind::InvalidData, what, error).into()
 }
 
-/// Skips zero bytes; true if there were any.
+/// Skips zero bytes; true if there were any. Tapes and block devices pad, but not without end.
 fn skip_zeros(source: &mut impl BufRead) -> io::Result<bool> {
-    let mut skipped = false;
+    let mut skipped = 0usize;
     loop {
         let bytes = source.fill_buf()?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
         let done = zeros < bytes.len() || bytes.is_empty();
         source.consume(zeros);
-        skipped |= zeros > 0;
+        skipped = skipped.saturating_add(zeros);
         if done {
-            return Ok(skipped);
+            return Ok(skipped > 0);
+        }
+        if skipped > MOST_PADDING {
+            let what = format!("more than {MOST_PADDING} bytes of padding follow the compressed stream");
+            return Err(Error::new(ErrorKind::LimitExceeded, what).into());
         }
     }
 }

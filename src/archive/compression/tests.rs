@@ -75,6 +75,22 @@ fn garbage_behind_the_stream_is_an_error() {
     }
 }
 
+/// A pipe may pad for ever.
+#[test]
+fn padding_has_an_end() {
+    for compression in PACKED {
+        let stream = io::Cursor::new(packed(b"content", compression)).chain(io::repeat(0));
+        let mut content = Vec::new();
+        let error =
+            decompressed(Box::new(stream)).unwrap().read_to_end(&mut content).during(|| "read").unwrap_err();
+        assert_eq!(
+            (error.kind(), &content[..]),
+            (ErrorKind::LimitExceeded, &b"content"[..]),
+            "{compression:?}"
+        );
+    }
+}
+
 #[test]
 fn a_cut_or_damaged_stream_is_an_error() {
     let content: Vec<u8> = (0..20_000u32).flat_map(|number| (number * number).to_le_bytes()).collect();

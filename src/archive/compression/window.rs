@@ -54,8 +54,8 @@ impl Budget {
         Budget { state, returned: Condvar::new(), shared, patience }
     }
 
-    fn take(&self, bytes: u64) -> Held {
-        let end = Instant::now() + self.patience;
+    fn take(&self, bytes: u64, waits: bool) -> Held {
+        let end = Instant::now() + if waits { self.patience } else { Duration::ZERO };
         let mut state = self.state.lock();
         loop {
             if state.used.saturating_add(bytes) <= self.shared {
@@ -90,11 +90,13 @@ pub(super) struct Lease {
     budget: &'static Budget,
     held: Held,
     bytes: u64,
+    /// A stream waits in vain once, not once for each window.
+    has_waited: bool,
 }
 
 impl Lease {
     pub(super) fn new() -> Self {
-        Lease { budget: &PROCESS, held: Held::Nothing, bytes: FREE }
+        Lease { budget: &PROCESS, held: Held::Nothing, bytes: FREE, has_waited: false }
     }
 
     /// Whether it covers a window of so many bytes.
@@ -109,7 +111,8 @@ impl Lease {
             return;
         }
         if self.held != Held::Beyond {
-            let held = self.budget.take(bytes);
+            let held = self.budget.take(bytes, !self.has_waited);
+            self.has_waited |= held == Held::Uncounted;
             self.budget.give_back(std::mem::replace(&mut self.held, held));
         }
         self.bytes = bytes;
@@ -192,7 +195,7 @@ mod tests {
     }
 
     fn lease(budget: &'static Budget) -> Lease {
-        Lease { budget, held: Held::Nothing, bytes: FREE }
+        Lease { budget, held: Held::Nothing, bytes: FREE, has_waited: false }
     }
 
     fn state(budget: &Budget) -> (u64, bool) {
@@ -289,6 +292,24 @@ mod tests {
         assert_eq!(other.held, Held::Uncounted);
         drop(other);
         assert!(budget.state.lock().beyond);
+    }
+
+    #[test]
+    fn a_stream_waits_in_vain_once() {
+        let budget = budget(16 * MIB, Duration::from_millis(20));
+        let mut stalled = lease(budget);
+        stalled.grow(100 * MIB);
+        let mut other = lease(budget);
+        assert!(!other.has_waited);
+        for _ in 0..3 {
+            other.grow(100 * MIB);
+            assert_eq!((other.held, other.has_waited), (Held::Uncounted, true));
+            other.release();
+        }
+        // A turn that comes is taken all the same.
+        drop(stalled);
+        other.grow(100 * MIB);
+        assert_eq!(other.held, Held::Beyond);
     }
 
     #[test]
