@@ -212,6 +212,35 @@ fn what_overlay_has_lost_and_can_derive_comes_back_by_itself() {
     store.delete(layer.as_str()).unwrap();
 }
 
+/// Who takes the list of what is below from a parent that has lost its own gets too short a one.
+#[test]
+fn a_layer_made_on_a_parent_that_lost_its_list_stands_on_all_that_the_records_name() {
+    if !need_root() {
+        return;
+    }
+    let place = Place::new("overlay");
+    let store = place.open();
+    let image = import(&store, "opq.tar.gz");
+    let top = image.last().unwrap();
+    let lower = |layer: &LayerId| place.data(layer, "lower");
+    let whole = read(&lower(top));
+    assert!(image.len() > 1 && !whole.is_empty());
+    let (first, second) = (container_id(1), container_id(2));
+    store.create(&first, &container(top), None).unwrap();
+    let right = read(&lower(&first));
+    std::fs::remove_file(lower(top)).unwrap();
+    store.create(&second, &container(top), None).unwrap();
+    assert_ne!(read(&lower(&second)), right, "this is where it goes wrong");
+    // One that has none at all, too.
+    std::fs::remove_file(lower(&first)).unwrap();
+    for layer in [&second, &first] {
+        store.mount(layer.as_str()).unwrap();
+        assert_eq!((read(&lower(layer)), read(&lower(top))), (right.clone(), whole.clone()));
+        store.unmount(layer.as_str(), false).unwrap();
+    }
+    store.close().unwrap();
+}
+
 /// A short name that leads to a directory which looks like a layer: the kernel mounts what it is given.
 #[test]
 fn a_short_name_that_leads_to_another_directory_is_refused_by_every_mount() {

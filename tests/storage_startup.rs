@@ -332,6 +332,34 @@ fn nothing_is_an_orphan_beside_an_image_that_cannot_be_read() {
     refused("it was put aside before");
 }
 
+/// A creation that was killed before its record left a directory and perhaps a temporary file: no image, so in nobody's way.
+#[test]
+fn a_creation_that_ended_before_its_record_keeps_no_layers() {
+    let place = TestRoot::in_memory("startup");
+    let (_, two) = prepared(place.path());
+    let storage = open(place.path());
+    let images = place.path().join("root/vfs-images");
+    let (empty, begun) = (images.join("e".repeat(64)), images.join("f".repeat(64)));
+    fs::create_dir(&empty).unwrap();
+    fs::create_dir(&begun).unwrap();
+    fs::write(begun.join(".tmp-images.json-0123456789"), "{\"id\"").unwrap();
+    // In the process that runs on, and after the next start, which removes what is left.
+    storage.delete_container(&id('2')).unwrap();
+    assert_eq!(storage.orphans().unwrap(), [] as [isula_storage::id::LayerId; 0]);
+    drop(storage);
+    let storage = open(place.path());
+    assert_eq!((empty.exists(), begun.exists(), problems(&storage)), (false, false, vec![]));
+    let before = layers(&storage).len();
+    storage.remove_image(&two.id).unwrap();
+    assert_eq!(layers(&storage).len(), before - 1, "its own layer goes");
+
+    // With more in it than that it may have been one.
+    fs::create_dir(&begun).unwrap();
+    fs::write(begun.join("manifest"), "{").unwrap();
+    drop(storage);
+    assert!(open(place.path()).orphans().is_err());
+}
+
 /// The directory of the images moved away, or on a file system that is not mounted: a store of layers nobody names.
 #[test]
 fn layers_are_no_orphans_where_there_is_no_image_at_all() {

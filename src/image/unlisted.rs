@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::id::is_canonical;
-use crate::sys::fs::Dir;
+use crate::persist::is_temporary;
+use crate::sys::fs::{Dir, Entry, FileKind};
 
 use super::{ImageStore, files};
 
@@ -22,13 +23,6 @@ pub struct Unlisted {
     pub diff_ids: Vec<String>,
 }
 
-impl Unlisted {
-    /// Whether anything tells which layers it has.
-    pub fn names_layers(&self) -> bool {
-        self.layer.is_some() || !self.diff_ids.is_empty()
-    }
-}
-
 pub(super) fn unlisted(store: &ImageStore) -> Result<Vec<Unlisted>> {
     let mut found = Vec::new();
     for entry in store.state.quarantined()? {
@@ -40,8 +34,11 @@ pub(super) fn unlisted(store: &ImageStore) -> Result<Vec<Unlisted>> {
             let name = entry.name.to_string_lossy();
             if is_canonical(&name) && store.index.read().get(&name).is_none() {
                 // A link, or a file, may stand for a directory that is elsewhere.
-                let dir = store.root.open_dir(&entry.name);
-                found.push(dir.map_or_else(|_| unknown(&name), |dir| look(&dir, &name)));
+                match store.root.open_dir(&entry.name) {
+                    Ok(dir) if is_unborn(&dir) => {}
+                    Ok(dir) => found.push(look(&dir, &name)),
+                    Err(_) => found.push(unknown(&name)),
+                }
             }
         }
     }
@@ -53,6 +50,12 @@ pub(super) fn look_aside(path: &Path, id: &str) -> Option<Unlisted> {
     let dir =
         Dir::open(path.parent()?).and_then(|entry| entry.open_dir(path.file_name().unwrap_or_default()));
     dir.ok().map(|dir| look(&dir, id))
+}
+
+/// Whether a directory is what a creation that ended before its record leaves, or begins with: there never was an image.
+pub(super) fn is_unborn(dir: &Dir) -> bool {
+    let is_left_over = |entry: &Entry| entry.kind == FileKind::File && is_temporary(&entry.name);
+    dir.entries().is_ok_and(|entries| entries.iter().all(is_left_over))
 }
 
 /// An image of which nothing can be read.

@@ -21,6 +21,7 @@ use crate::units::Usage;
 
 use super::LayerStore;
 use super::disk::{RECORD, RECORD_LIMIT};
+use super::mount::parents;
 use super::registry::Registry;
 
 /// A driver that is open without a layer store. It knows the records of a store that lies there by looking for them.
@@ -103,6 +104,8 @@ impl LayerStore {
 struct Recorded {
     kind: LayerKind,
     label: Option<String>,
+    /// What it stands on, as far as that is listed.
+    below: Vec<LayerId>,
 }
 
 impl Direct<'_> {
@@ -161,7 +164,8 @@ impl Direct<'_> {
         self.using(id, |recorded| {
             let kind = recorded.as_ref().map_or(LayerKind::ReadWrite, |recorded| recorded.kind);
             let label = recorded.as_ref().and_then(|recorded| recorded.label.as_deref());
-            let options = MountOptions { label: options.label.or(label), ..*options };
+            let below = recorded.as_ref().map_or(&[][..], |recorded| &recorded.below);
+            let options = MountOptions { label: options.label.or(label), below, ..*options };
             self.driver.mount_with(id, kind, &options)
         })
     }
@@ -223,7 +227,8 @@ impl Direct<'_> {
             let mount = entry.lock_mount();
             if !mount.lifecycle.gone {
                 let label = entry.record().mount_label.clone();
-                return action(Some(Recorded { kind: entry.kind(), label }));
+                let below = parents(self.registry, &entry);
+                return action(Some(Recorded { kind: entry.kind(), label, below }));
             }
         }
         let _beside = self.registry.reserve_beside(id, None)?;
@@ -241,6 +246,6 @@ impl Direct<'_> {
         };
         let record = LayerRecord::parse(&text).unwrap_or_default();
         let kind = if record.writable { LayerKind::ReadWrite } else { LayerKind::ReadOnly };
-        Ok(Some(Recorded { kind, label: record.mount_label }))
+        Ok(Some(Recorded { kind, label: record.mount_label, below: Vec::new() }))
     }
 }

@@ -33,7 +33,7 @@ mod crash_tests;
 
 pub(crate) use quarantine::ITEM as QUARANTINED;
 pub use quarantine::Quarantined;
-pub use replace::{Replacement, replace_file, sweep_temporary};
+pub use replace::{Replacement, is_temporary, replace_file, sweep_temporary};
 pub use shared::{
     Place, SHARED, SharedDir, SharedEntry, build_shared_entry, make_shared_home, remove_shared_entry,
 };

@@ -133,7 +133,8 @@ fn temporary_name(name: &str) -> Result<String> {
     Ok(format!("{TEMPORARY_PREFIX}{shown}-{}", random_hex(RANDOM_LEN)?))
 }
 
-fn is_temporary(name: &std::ffi::OsStr) -> bool {
+/// Whether this is the name of a left-over temporary file of [`replace_file`].
+pub fn is_temporary(name: &std::ffi::OsStr) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Some(rest) = name.as_bytes().strip_prefix(TEMPORARY_PREFIX.as_bytes()) else { return false };
     let Some((_, end)) = rest.len().checked_sub(RANDOM_LEN + 1).and_then(|at| rest.split_at_checked(at))

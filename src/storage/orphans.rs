@@ -11,7 +11,7 @@ use crate::id::LayerId;
 use crate::layer::Layer;
 
 use super::Storage;
-use super::remove::{layers_of_unlisted, unknown_image};
+use super::remove::layers_of_unlisted;
 
 /// What to do where there are layers but no image at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,12 @@ impl Storage {
         for parent in layers.values().filter_map(|layer| layer.parent.as_ref()) {
             *children.entry(parent).or_default() += 1;
         }
-        if let Some(image) = unknown_image(self)? {
+        let unlisted = layers_of_unlisted(self)?;
+        if let Some(image) = &unlisted.unknown {
             let what =
                 "is kept but cannot be read, so its layers may be any: mend, restore or purge it first";
             return Err(Error::corrupt(format!("image {image} {what}")));
         }
-        let unlisted = layers_of_unlisted(self)?;
         let owned = self.layers_of_containers()?;
         let mut found = Vec::new();
         for (top, _) in self.layers().topmost() {
@@ -57,7 +57,7 @@ impl Storage {
                     || layer.writable
                     || layer.mount_count > 0
                     || owned.contains(id.as_str())
-                    || unlisted.contains_key(id)
+                    || unlisted.layers.contains_key(id)
                     || self.layers().is_kept(id)
                     || self.layers().check_unshared(id).is_err()
                     || self.layers().hold_count(id)? > 0

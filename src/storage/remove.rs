@@ -202,8 +202,9 @@ impl Unlisted {
     fn uses(&mut self, storage: &Storage, id: &LayerId) -> Result<bool> {
         let now = storage.images().removals();
         if self.as_of != Some(now) {
-            self.layers = layers_of_unlisted(storage)?;
-            self.unknown = if self.takes_back { None } else { unknown_image(storage)? };
+            let kept = layers_of_unlisted(storage)?;
+            self.layers = kept.layers;
+            self.unknown = kept.unknown.filter(|_| !self.takes_back);
             self.as_of = Some(now);
         }
         let image = self.layers.get(id).or(self.unknown.as_ref());
@@ -214,22 +215,32 @@ impl Unlisted {
     }
 }
 
-/// An image that is kept but not listed, and of which nothing tells which layers it has.
-pub(super) fn unknown_image(storage: &Storage) -> Result<Option<String>> {
-    let unlisted = storage.images().unlisted()?;
-    Ok(unlisted.into_iter().find(|image| !image.names_layers()).map(|image| image.id))
+/// What images use that are kept but not listed.
+#[derive(Debug, Default)]
+pub(super) struct KeptByUnlisted {
+    /// Their layers, each with the id of one of those images.
+    pub(super) layers: HashMap<LayerId, String>,
+    /// One of which nothing tells all layers: it may have any.
+    pub(super) unknown: Option<String>,
 }
 
-/// The layers of images that are kept but not listed, each with the id of one of those.
-pub(super) fn layers_of_unlisted(storage: &Storage) -> Result<HashMap<LayerId, String>> {
-    let mut layers = HashMap::new();
+pub(super) fn layers_of_unlisted(storage: &Storage) -> Result<KeptByUnlisted> {
+    let mut kept = KeptByUnlisted::default();
     for image in storage.images().unlisted()? {
-        let diff_ids: Vec<Digest> =
-            image.diff_ids.iter().filter_map(|text| Digest::parse(text).ok()).collect();
+        // The layers above one that cannot be read have other ids than could be told.
+        let digests: Option<Vec<Digest>> =
+            image.diff_ids.iter().map(|text| Digest::parse(text).ok()).collect();
+        let diff_ids = digests.unwrap_or_default();
         let top = image.layer.as_deref().and_then(|layer| LayerId::new(layer).ok());
+        // What is below a layer that is there its record tells.
+        let is_known =
+            !diff_ids.is_empty() || top.as_ref().is_some_and(|top| storage.layers().exists(top.as_str()));
+        if !is_known {
+            kept.unknown.get_or_insert_with(|| image.id.clone());
+        }
         for layer in layer_ids(&diff_ids).into_iter().chain(top) {
-            layers.entry(layer).or_insert_with(|| image.id.clone());
+            kept.layers.entry(layer).or_insert_with(|| image.id.clone());
         }
     }
-    Ok(layers)
+    Ok(kept)
 }

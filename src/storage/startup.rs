@@ -137,7 +137,7 @@ impl Storage {
             if writable {
                 let reason = "it is writable, but no container has it: it was left alone";
                 report(format!("layer {id}"), reason.to_owned());
-            } else if !self.images().is_top_layer(id.as_str())? && !unlisted.contains_key(&id) {
+            } else if !self.images().is_top_layer(id.as_str())? && !unlisted.layers.contains_key(&id) {
                 let reason = "no image, container or layer uses it: it was left alone";
                 report(format!("layer {id}"), reason.to_owned());
             }

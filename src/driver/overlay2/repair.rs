@@ -83,8 +83,17 @@ impl Overlay {
     /// The same, and they are these, if it is known what it stands on: a short name may lead to a directory that is no layer,
     /// or to another one.
     pub(super) fn resolved_lowers_on(&self, layer: &Dir, below: &[LayerId]) -> Result<Option<Vec<LinkName>>> {
-        let Some(lowers) = read_lower(layer)? else { return Ok(None) };
-        if !below.is_empty() && lowers.len() > below.len() {
+        let Some(lowers) = read_lower(layer)? else {
+            return match below {
+                [] => Ok(None),
+                _ => Err(Error::corrupt(format!("file lower is missing, and it stands on {}", below.len()))),
+            };
+        };
+        // Fewer are right where the last of them hides what is below it.
+        let count_is_right = below.is_empty()
+            || lowers.len() == below.len()
+            || (lowers.len() < below.len() && self.ends_there(&lowers)?);
+        if !count_is_right {
             let (count, known) = (lowers.len(), below.len());
             let what = format!("file lower names {count} layers, where it stands on {known}");
             return Err(Error::corrupt(what));
@@ -113,6 +122,16 @@ impl Overlay {
             return Err(Error::corrupt("file lower does not name the layers below its parent"));
         }
         Ok(Some(lowers))
+    }
+
+    /// Whether nothing below the last of these layers can be seen.
+    fn ends_there(&self, lowers: &[LinkName]) -> Result<bool> {
+        let Some(last) = lowers.last() else { return Ok(false) };
+        match self.resolve(last)? {
+            Some(id) => hides_all_below(&self.layer(&id)?),
+            // It is made again, and looked at, where the names are resolved.
+            None => Ok(true),
+        }
     }
 
     /// Whether after the parent come the layers that the parent stands on. A file that was cut off between two names reads
