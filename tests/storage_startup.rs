@@ -343,18 +343,17 @@ fn a_creation_that_ended_before_its_record_keeps_no_layers() {
     fs::create_dir(&empty).unwrap();
     fs::create_dir(&begun).unwrap();
     fs::write(begun.join(".tmp-images.json-0123456789"), "{\"id\"").unwrap();
-    // In the process that runs on, and after the next start, which removes what is left.
+    // In the process that runs on, and after the next start, which tells of them.
     storage.delete_container(&id('2')).unwrap();
     assert_eq!(storage.orphans().unwrap(), [] as [isula_storage::id::LayerId; 0]);
     drop(storage);
     let storage = open(place.path());
-    assert_eq!((empty.exists(), begun.exists(), problems(&storage)), (false, false, vec![]));
+    assert_eq!(problems(&storage).len(), 2);
     let before = layers(&storage).len();
     storage.remove_image(&two.id).unwrap();
     assert_eq!(layers(&storage).len(), before - 1, "its own layer goes");
 
     // With more in it than that it may have been one.
-    fs::create_dir(&begun).unwrap();
     fs::write(begun.join("manifest"), "{").unwrap();
     drop(storage);
     assert!(open(place.path()).orphans().is_err());

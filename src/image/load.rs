@@ -19,7 +19,7 @@ use super::examine::{Content, Found, examine, examine_quickly};
 use super::files::{FILE_MODE, RECORD};
 use super::index::{Image, Index};
 use super::summary::manifest_digest;
-use super::{ImageStore, names, remote, unlisted};
+use super::{ImageStore, names, remote};
 
 /// Fewer directories than this are not worth a thread.
 const WORTH_A_THREAD: usize = 512;
@@ -122,7 +122,6 @@ fn image_ids(store: &ImageStore, heal: bool, problems: &mut Vec<Problem>) -> Res
             });
         };
         match (name.to_str(), kind) {
-            (Some(text), FileKind::Dir) if heal && id::is_canonical(text) && remove_unborn(store, text) => {}
             (Some(text), FileKind::Dir) if id::is_canonical(text) => ids.push(ImageId::new(text)?),
             (Some(text), _) if id::is_canonical(text) => {
                 report("it has the name of an image but is no directory")
@@ -137,20 +136,6 @@ fn image_ids(store: &ImageStore, heal: bool, problems: &mut Vec<Problem>) -> Res
     }
     ids.sort_unstable();
     Ok(ids)
-}
-
-/// Removes what a creation left that ended before its record; whether it is gone.
-fn remove_unborn(store: &ImageStore, id: &str) -> bool {
-    let Ok(dir) = store.root.open_dir(id) else { return false };
-    if !unlisted::is_unborn(&dir) {
-        return false;
-    }
-    persist::sweep_temporary(&dir);
-    let removed = store.root.remove_empty_dir(id).unwrap_or(false);
-    if removed {
-        log::info!("image {id}: its creation did not come to a record, it is removed");
-    }
-    removed
 }
 
 fn examine_all(store: &ImageStore, ids: &[ImageId], sweep: bool) -> Result<Vec<(ImageId, Content)>> {

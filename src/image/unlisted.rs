@@ -52,8 +52,9 @@ pub(super) fn look_aside(path: &Path, id: &str) -> Option<Unlisted> {
     dir.ok().map(|dir| look(&dir, id))
 }
 
-/// Whether a directory is what a creation that ended before its record leaves, or begins with: there never was an image.
-pub(super) fn is_unborn(dir: &Dir) -> bool {
+/// Whether a directory is what a creation that ended before its record leaves, or begins with. No image can come of it, whatever
+/// emptied it.
+fn is_unborn(dir: &Dir) -> bool {
     let is_left_over = |entry: &Entry| entry.kind == FileKind::File && is_temporary(&entry.name);
     dir.entries().is_ok_and(|entries| entries.iter().all(is_left_over))
 }
