@@ -59,6 +59,11 @@ impl Home {
         self.writer.is_none()
     }
 
+    /// Whether it is certain that no process has the home open for writing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_read_only() && self.state.holder().is_ok_and(|holder| holder.is_none())
+    }
+
     /// Fails unless the home was opened for writing.
     pub(super) fn check_writable(&self) -> Result<()> {
         self.writer().map(|_| ())

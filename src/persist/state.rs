@@ -68,6 +68,14 @@ impl StateDir {
         Ok(ChangeLock { _lock: lock })
     }
 
+    /// The process that holds the store now, for who only reads. `NotFound`: nobody has made a lock that would tell.
+    pub fn holder(&self) -> Result<Option<u32>> {
+        match &self.dir {
+            Some(dir) => crate::sys::lock::holder(dir, LOCK),
+            None => Err(Error::not_found("the store has no lock")),
+        }
+    }
+
     /// How this store is held.
     pub fn ownership(&self) -> Ownership {
         self.ownership

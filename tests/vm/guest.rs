@@ -19,7 +19,13 @@ pub fn run() {
     let mut all: Vec<Scenario> = Vec::new();
     match group.as_str() {
         "devicemapper" => {
-            for part in [super::kernel::ALL, super::life::ALL, super::trouble::ALL, super::bounds::ALL] {
+            for part in [
+                super::kernel::ALL,
+                super::life::ALL,
+                super::trouble::ALL,
+                super::bounds::ALL,
+                super::full::ALL,
+            ] {
                 all.extend(part);
             }
         }

@@ -36,6 +36,7 @@ mod bounds;
 mod conform;
 mod daemons;
 mod disk;
+mod full;
 mod guest;
 mod host;
 mod kernel;
@@ -52,7 +53,7 @@ use host::Machine;
 /// The whole of the devicemapper driver, without udevd: nodes are made and removed by the library.
 #[test]
 fn devicemapper_works_on_the_thin_pool_of_a_real_kernel() {
-    Machine::new("devicemapper").disk("64M").disk("4G").run();
+    Machine::new("devicemapper").disk("64M").disk("4G").disk("64M").run();
 }
 
 /// The suite that all drivers pass.

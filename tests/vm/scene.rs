@@ -29,6 +29,7 @@ const BLOCK: u64 = 128;
 pub struct Pool {
     pub dm: Kernel,
     metadata: PathBuf,
+    is_damaged: bool,
 }
 
 pub fn disks() -> Vec<PathBuf> {
@@ -78,7 +79,7 @@ impl Pool {
         );
         let target = Target { start: 0, sectors: length / BLOCK * BLOCK, kind: "thin-pool".into(), text };
         make(&dm, POOL, &target);
-        Pool { dm, metadata: disks[0].clone() }
+        Pool { dm, metadata: disks[0].clone(), is_damaged: false }
     }
 
     pub fn status(&self) -> String {
@@ -109,6 +110,27 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Enlarges the metadata while the pool is in use, as lvextend does.
+    pub fn enlarge_metadata(&self, sectors: u64) {
+        let disks = disks();
+        let text = format!("{} 0", disks[0].display());
+        let target = Target { start: 0, sectors, kind: "linear".into(), text };
+        let whole = self.dm.table(POOL).unwrap().remove(0);
+        self.dm.suspend(POOL).unwrap();
+        self.dm.load("pool-metadata", &target).unwrap();
+        self.dm.suspend("pool-metadata").unwrap();
+        self.dm.resume("pool-metadata").unwrap();
+        self.dm.load(POOL, &whole).unwrap();
+        self.dm.resume(POOL).unwrap();
+    }
+
+    /// Removes the pool, whose metadata are not in order, without having them checked.
+    pub fn close(mut self) {
+        self.is_damaged = true;
+    }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         let panicking = std::thread::panicking();
@@ -124,7 +146,7 @@ impl Drop for Pool {
                 return;
             }
         }
-        if !panicking {
+        if !panicking && !self.is_damaged {
             run(Command::new("thin_check").arg(&self.metadata));
         }
     }
@@ -132,7 +154,11 @@ impl Drop for Pool {
 
 fn make(dm: &Kernel, name: &str, target: &Target) {
     let made = dm.create(name).and_then(|()| dm.load(name, target)).and_then(|()| dm.resume(name));
-    made.unwrap_or_else(|error| panic!("make {name}: {}", error.report()));
+    made.unwrap_or_else(|error| {
+        let log = text(&run(&mut Command::new("dmesg")));
+        let said: Vec<&str> = log.lines().filter(|line| line.contains("device-mapper")).collect();
+        panic!("make {name}: {}: {:?}", error.report(), said.last_chunk::<3>())
+    });
 }
 
 /// Runs a program that has to succeed.

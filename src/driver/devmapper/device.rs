@@ -24,6 +24,8 @@ const ROOTFS: &str = "rootfs";
 const ROOTFS_MODE: u32 = 0o755;
 const ID: &str = "id";
 const ID_MODE: u32 = 0o600;
+/// Options of a mount with which nothing is written to the device, the journal not replayed either.
+const READ_ONLY: &str = "ro,noload";
 /// How long a device that is to be deleted is waited for: rules of udev look into it for a moment.
 const CLOSE_TRIES: u32 = 40;
 const CLOSE_PAUSE: Duration = Duration::from_millis(25);
@@ -189,8 +191,21 @@ impl Store {
         if info.open_count == 0 { dm.remove(name, Removal::Deferred).map(drop) } else { Ok(()) }
     }
 
-    fn file_system<'a>(&'a self, node: &'a Path, label: Option<&'a str>) -> Device<'a> {
-        Device { node, filesystem: "ext4", options: &self.options.mount, label }
+    /// Options of a mount of a layer.
+    fn mount_options(&self, read_only: bool) -> Vec<String> {
+        let mut options = self.options.mount.clone();
+        options.extend(read_only.then(|| READ_ONLY.to_owned()));
+        options
+    }
+
+    /// Whether a layer that is only looked at is mounted so that nothing is written. Who only reads the store does that
+    /// while nobody else could want to mount the same layer, which would fail; everybody, when the pool takes no changes:
+    /// where a layer shares its first blocks with others, only so it can be mounted at all.
+    pub(super) fn looks_only(&self, used: &Use) -> bool {
+        if self.home.is_read_only() {
+            return used.ours && self.home.is_idle();
+        }
+        self.pool.status().is_ok_and(|status| status.check_writable().is_err())
     }
 
     /// Whether a layer's mount point is one.
@@ -202,13 +217,23 @@ impl Store {
         }
     }
 
-    /// Mounts an active device on the layer's mount point.
-    pub(super) fn mount_active(&self, record: &Record, node: &Path, label: Option<&str>) -> Result<()> {
+    /// Mounts an active device on the layer's mount point; `look`: so that nothing is written.
+    pub(super) fn mount_active(
+        &self,
+        record: &Record,
+        node: &Path,
+        label: Option<&str>,
+        look: bool,
+    ) -> Result<()> {
         let place = self.mounts.ensure_dir(&record.hash, MOUNT_MODE)?;
+        let options = self.mount_options(look);
         step("mount")?;
-        mount::mount_device(&self.file_system(node, label), &place)?;
+        mount::mount_device(&Device { node, filesystem: "ext4", options: &options, label }, &place)?;
         // Above it now.
         let root = Dir::open(place.path())?;
+        if look {
+            return root.open_dir(ROOTFS).map(drop);
+        }
         self.grow(record, node, &root);
         self.rootfs(record, &root).map(drop)
     }
@@ -276,8 +301,10 @@ impl Store {
             });
         }
         let node = self.activate(record, &mut used)?;
-        let opened = self.open_active(record, &node).and_then(|mount| {
-            let rootfs = self.rootfs(record, mount.root())?;
+        let look = self.looks_only(&used);
+        let opened = self.open_active(record, &node, look).and_then(|mount| {
+            let rootfs =
+                if look { mount.root().open_dir(ROOTFS) } else { self.rootfs(record, mount.root()) }?;
             Ok((mount, rootfs))
         });
         match opened.during(doing) {
@@ -294,14 +321,17 @@ impl Store {
     }
 
     /// Mounts an active device nowhere, its file system as large as it is to be.
-    fn open_active(&self, record: &Record, node: &Path) -> Result<Detached> {
-        let device = self.file_system(node, None);
+    fn open_active(&self, record: &Record, node: &Path, look: bool) -> Result<Detached> {
+        let options = self.mount_options(look);
+        let device = Device { node, filesystem: "ext4", options: &options, label: None };
         if self.home.is_read_only() {
             return mount::open_device(&device, None);
         }
         let scratch = self.home.stage()?;
         let mount = mount::open_device(&device, Some(scratch.dir()))?;
-        self.grow(record, node, mount.root());
+        if !look {
+            self.grow(record, node, mount.root());
+        }
         Ok(mount)
     }
 
@@ -309,7 +339,7 @@ impl Store {
     pub(super) fn grow_alone(&self, record: &Record) -> Result<()> {
         let device = self.device(&record.hash);
         let mut used = device.lock();
-        let grown = self.activate(record, &mut used).and_then(|node| self.open_active(record, &node));
+        let grown = self.activate(record, &mut used).and_then(|node| self.open_active(record, &node, false));
         let grown = grown.map(drop);
         self.try_deactivate(record, &mut used);
         grown

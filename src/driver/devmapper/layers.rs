@@ -190,7 +190,8 @@ impl Store {
         }
         let place = self.mounts.path().join(id);
         let mounted = self.activate(&record, &mut used).and_then(|node| {
-            self.mount_active(&record, &node, label)?;
+            let look = kind == LayerKind::ReadOnly && self.looks_only(&used);
+            self.mount_active(&record, &node, label, look)?;
             if kind == LayerKind::ReadOnly { mount::make_read_only(&place) } else { Ok(()) }
         });
         if mounted.is_err() {

@@ -34,6 +34,18 @@ pub(super) struct PoolStatus {
     pub(super) transaction: u64,
     pub(super) metadata: Blocks,
     pub(super) data: Blocks,
+    pub(super) state: PoolState,
+}
+
+/// Whether a pool takes changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PoolState {
+    /// It does.
+    Writable,
+    /// Its metadata are full, or it was made so: it can only be read.
+    ReadOnly,
+    /// A change of its metadata failed: it can only be read until they were checked.
+    NeedsCheck,
 }
 
 /// How many blocks there are, and how many are taken.
@@ -55,13 +67,38 @@ impl Blocks {
 }
 
 impl PoolStatus {
-    /// `T metaUsed/metaTotal dataUsed/dataTotal …`, or one word when the pool has failed.
+    /// `T metaUsed/metaTotal dataUsed/dataTotal heldRoot rw|ro|out_of_data_space … [needs_check|-] …`, or one word when the
+    /// pool has failed.
     fn parse(text: &str) -> Option<PoolStatus> {
         let mut words = text.split_ascii_whitespace();
         let transaction = words.next()?.parse().ok()?;
         let metadata = Blocks::parse(words.next()?)?;
         let data = Blocks::parse(words.next()?)?;
-        Some(PoolStatus { transaction, metadata, data })
+        let rest: Vec<&str> = words.collect();
+        let state = if rest.contains(&"needs_check") {
+            PoolState::NeedsCheck
+        } else if rest.contains(&"ro") {
+            PoolState::ReadOnly
+        } else {
+            PoolState::Writable
+        };
+        Some(PoolStatus { transaction, metadata, data, state })
+    }
+
+    /// Refuses when nothing can be made or deleted in the pool: the kernel answers each message with EOPNOTSUPP then.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        let (kind, why) = match self.state {
+            PoolState::Writable => return Ok(()),
+            PoolState::NeedsCheck => {
+                (ErrorKind::Os(libc::EROFS), "its metadata have to be checked (needs_check)")
+            }
+            PoolState::ReadOnly if self.metadata.free() == 0 => {
+                (ErrorKind::Os(libc::ENOSPC), "it has no free metadata blocks left: enlarge its metadata")
+            }
+            PoolState::ReadOnly => (ErrorKind::Os(libc::EROFS), "it is set to be read only"),
+        };
+        let text = format!("devmapper: Thin Pool can only be read, no layer can be made or removed: {why}");
+        Err(Error::new(kind, text.clone()).for_people(text))
     }
 
     /// Refuses when less than `percent` of the pool is free.
@@ -120,7 +157,14 @@ impl Pool {
     }
 
     fn send(&self, text: &str) -> Result<()> {
-        self.dm.message(&self.name, text).during(|| format!("thin pool {}", self.name))
+        let sent = match self.dm.message(&self.name, text) {
+            // It says why.
+            Err(error) if error.errno() == libc::EOPNOTSUPP => {
+                self.status().and_then(|status| status.check_writable()).and(Err(error))
+            }
+            sent => sent,
+        };
+        sent.during(|| format!("thin pool {}", self.name))
     }
 
     /// An empty device.
@@ -218,6 +262,7 @@ mod tests {
         let text = "12 161/4096 26/8192 - rw no_discard_passdown queue_if_no_space - 1024";
         let status = PoolStatus::parse(text).unwrap();
         assert_eq!((status.transaction, status.metadata.free(), status.data.used), (12, 3935, 26));
+        assert_eq!(status.state, PoolState::Writable);
         for bad in ["", "Fail", "Error", "1 2 3", "1 2/3", "x 1/2 3/4"] {
             assert_eq!(PoolStatus::parse(bad), None, "{bad}");
         }
@@ -229,6 +274,7 @@ mod tests {
             transaction: 0,
             data: Blocks { used: data, total: 1000 },
             metadata: Blocks { used: metadata, total: 4096 },
+            state: PoolState::Writable,
         };
         status(900, 0).check_free(10).unwrap();
         status(1000, 4096).check_free(0).unwrap();
@@ -240,6 +286,29 @@ mod tests {
         assert!(
             error.report().contains("has 0 free metadata blocks which is less than minimum required 40 ")
         );
+    }
+
+    #[test]
+    fn a_pool_that_can_only_be_read_says_why() {
+        for (text, errno, why) in [
+            ("7 9/9 3/8 - rw discard_passdown queue_if_no_space - 1024", 0, ""),
+            ("7 9/9 8/8 - out_of_data_space discard_passdown error_if_no_space - 1024", 0, ""),
+            (
+                "7 9/9 3/8 - ro discard_passdown queue_if_no_space - 1024",
+                libc::ENOSPC,
+                "enlarge its metadata",
+            ),
+            ("7 8/9 3/8 - ro discard_passdown queue_if_no_space - 1024", libc::EROFS, "set to be read only"),
+            (
+                "7 9/9 3/8 - ro discard_passdown queue_if_no_space needs_check 1024",
+                libc::EROFS,
+                "(needs_check)",
+            ),
+        ] {
+            let checked = PoolStatus::parse(text).unwrap().check_writable();
+            assert_eq!(checked.as_ref().map_or_else(Error::errno, |()| 0), errno, "{text}");
+            assert!(checked.map_or_else(|error| error.shown().unwrap().contains(why), |()| true), "{text}");
+        }
     }
 
     #[test]

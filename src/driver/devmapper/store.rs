@@ -80,6 +80,8 @@ pub(super) struct Work {
     /// Ids that are taken, as far as this store knows.
     pub(super) used: BTreeSet<u32>,
     pub(super) set: DeviceSet,
+    /// The last transaction could not be ended, and its file says so: it is taken up before the next.
+    pub(super) unfinished: bool,
 }
 
 impl Store {
@@ -132,7 +134,7 @@ impl Store {
             return Ok(());
         }
         self.reserve_put_aside()?;
-        self.recover().during(|| "take up an interrupted transaction")?;
+        self.recover(&mut self.work.lock()).during(|| "take up an interrupted transaction")?;
         self.sweep_devices();
         self.prepare_base().during(|| "base device")
     }
@@ -225,6 +227,13 @@ impl Store {
         self.home.replace(&self.metadata, &record.hash, &record.to_json(), FILE_MODE)?;
         self.records.write().insert(record.hash.clone(), record.clone());
         Ok(())
+    }
+
+    /// Takes a device for one that is to go, until it is known what became of it; its file stays as it is.
+    pub(super) fn hide(&self, hash: &str) {
+        if let Some(record) = self.records.write().get_mut(hash) {
+            record.deleted = true;
+        }
     }
 
     /// Forgets a device, durably.

@@ -17,6 +17,10 @@
 //! | T or less | all was done | nothing |
 //! | T+1 | it was interrupted | takes a creation back, completes a deletion: of exactly that device, and only if no other device of the store has its id |
 //! | more | the pool is another, or was restored from an older state | nothing; the file is put aside |
+//!
+//! A pool whose metadata are full, or damaged, takes no messages; what a commit of it could not write is as if it had never
+//! been asked for, though the message that asked for it succeeded. The number then does not move, which is how it is found
+//! out, and what could not be ended is taken up before the next transaction, or at a start once the pool takes messages.
 
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ use crate::sys::dm::Gone;
 use crate::units::Bytes;
 
 use super::names::{BASE, TRANSACTION};
+use super::pool::PoolStatus;
 use super::records::{MAX_ID, Record, Transaction};
 use super::store::{Store, Work, is_damaged};
 
@@ -61,7 +66,7 @@ impl Store {
     /// Makes a device and its file. After an error neither is there.
     pub(super) fn make_device(&self, new: NewDevice<'_>) -> Result<Record> {
         let mut work = self.work.lock();
-        let status = self.pool.status()?;
+        let status = self.begin(&mut work)?;
         status.check_free(self.options.min_free)?;
         let (from, to) = (status.transaction, status.transaction + 1);
         loop {
@@ -110,6 +115,17 @@ impl Store {
         }
     }
 
+    /// What the pool says when it takes changes, and nothing is unfinished in it.
+    fn begin(&self, work: &mut Work) -> Result<PoolStatus> {
+        let status = self.pool.status()?;
+        status.check_writable()?;
+        if !work.unfinished {
+            return Ok(status);
+        }
+        self.recover(work).during(|| "take up the transaction that was not ended")?;
+        self.pool.status()
+    }
+
     /// An id that neither the store nor the pool has. Looked for in the pool before the transaction is written, so that a
     /// start that takes it back cannot meet a device of somebody else.
     fn free_id(&self, work: &mut Work) -> Result<u32> {
@@ -134,7 +150,11 @@ impl Store {
         });
         match undone {
             Ok(()) => self.give_up_transaction(),
-            Err(error) => log::error!("take back device {}: {}", record.hash, error.report()),
+            Err(error) => {
+                log::error!("take back device {}: {}", record.hash, error.report());
+                work.unfinished = true;
+                self.hide(&record.hash);
+            }
         }
     }
 
@@ -149,38 +169,46 @@ impl Store {
     pub(super) fn delete_device(&self, record: &Record) -> Result<Gone> {
         let mut work = self.work.lock();
         // Meanwhile somebody else may have been here.
-        let Some(record) = self.record(&record.hash).filter(|now| now.device_id == record.device_id) else {
+        let now = || self.record(&record.hash).filter(|now| now.device_id == record.device_id);
+        if now().is_none() {
             return Ok(Gone::Now);
-        };
+        }
+        let from = self.begin(&mut work)?.transaction;
+        // Or it was what was unfinished.
+        let Some(record) = now() else { return Ok(Gone::Now) };
         if self.has_other(record.device_id, &record.hash) {
             let what = format!("device {} has an id of another device of the store", record.hash);
             return Err(Error::corrupt(what));
         }
-        let from = self.pool.status()?.transaction;
         let transaction =
             Transaction { number: from + 1, hash: record.hash.clone(), device_id: record.device_id };
         self.save_transaction(&transaction)?;
         let deleted = step("delete in pool").and_then(|()| self.delete_in_pool(&record));
-        let gone = match deleted {
-            Ok(_) => {
-                self.forget(&record.hash)?;
-                work.used.remove(&record.device_id);
-                Gone::Now
-            }
-            Err(error) if error.kind() == ErrorKind::InUse => {
-                if !record.deleted {
-                    self.save(&Record { deleted: true, ..record.clone() })?;
-                }
-                Gone::Later
-            }
+        let in_use = match deleted {
+            Ok(_) => false,
+            Err(error) if error.kind() == ErrorKind::InUse => true,
             Err(error) => {
                 self.give_up_transaction();
                 return Err(error);
             }
         };
-        step("set transaction")?;
-        self.pool.set_transaction(from, from + 1)?;
-        Ok(gone)
+        let closed = self.close_deletion(&mut work, &record, in_use).and_then(|()| {
+            step("set transaction")?;
+            self.pool.set_transaction(from, from + 1)
+        });
+        work.unfinished = closed.is_err();
+        closed.map(|()| if in_use { Gone::Later } else { Gone::Now })
+    }
+
+    /// What the store knows of a device that the pool has deleted, or has not because it is in use.
+    fn close_deletion(&self, work: &mut Work, record: &Record, in_use: bool) -> Result<()> {
+        if !in_use {
+            self.forget(&record.hash)?;
+            work.used.remove(&record.device_id);
+        } else if !record.deleted {
+            self.save(&Record { deleted: true, ..record.clone() })?;
+        }
+        Ok(())
     }
 
     /// The kernel takes the table of a device apart a moment after it removed the device.
@@ -201,8 +229,9 @@ impl Store {
         }
     }
 
-    /// Looks whether a transaction was interrupted, and what is to be done about it.
-    pub(super) fn recover(&self) -> Result<()> {
+    /// Looks whether a transaction was interrupted, and does what is to be done about it.
+    pub(super) fn recover(&self, work: &mut Work) -> Result<()> {
+        work.unfinished = false;
         let transaction = match self.read_transaction() {
             Ok(Some(transaction)) => transaction,
             Ok(None) => return Ok(()),
@@ -212,7 +241,8 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let now = self.pool.status()?.transaction;
+        let status = self.pool.status()?;
+        let now = status.transaction;
         if transaction.number < now {
             let number = transaction.number;
             log::warn!(
@@ -231,7 +261,18 @@ impl Store {
                 self.put_file_aside(TRANSACTION, &reason);
                 Ok(())
             }
-            None => self.roll_back(&transaction).during(|| format!("device {}", transaction.hash)),
+            None => {
+                // Until that has worked.
+                work.unfinished = true;
+                if let Err(error) = status.check_writable() {
+                    log::error!("device {} is not to be used: {}", transaction.hash, error.report());
+                    self.hide(&transaction.hash);
+                    return Ok(());
+                }
+                self.roll_back(work, &transaction).during(|| format!("device {}", transaction.hash))?;
+                work.unfinished = false;
+                Ok(())
+            }
         }
     }
 
@@ -259,8 +300,7 @@ impl Store {
         (record.hash == BASE && record.initialized).then(|| "the base device is in use".to_owned())
     }
 
-    fn roll_back(&self, transaction: &Transaction) -> Result<()> {
-        let mut work = self.work.lock();
+    fn roll_back(&self, work: &mut Work, transaction: &Transaction) -> Result<()> {
         step("delete in pool")?;
         match self.pool.delete(transaction.device_id) {
             Ok(existed) => {

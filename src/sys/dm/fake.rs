@@ -42,6 +42,10 @@ pub(crate) struct Pool {
     pub(crate) total_data: u64,
     pub(crate) used_metadata: u64,
     pub(crate) total_metadata: u64,
+    /// It takes no messages.
+    pub(crate) read_only: bool,
+    /// The next change succeeds and is lost, as when the metadata are full; then it takes no messages.
+    pub(crate) loses_commit: bool,
 }
 
 impl Default for Pool {
@@ -54,6 +58,8 @@ impl Default for Pool {
             total_data,
             used_metadata: 10,
             total_metadata,
+            read_only: false,
+            loses_commit: false,
         }
     }
 }
@@ -84,7 +90,14 @@ impl State {
             self.fail = None;
             return Err(errno(number, text));
         }
+        if self.pool.read_only {
+            return Err(errno(libc::EOPNOTSUPP, text));
+        }
         self.messages.push(text.to_owned());
+        if self.pool.loses_commit {
+            (self.pool.loses_commit, self.pool.read_only) = (false, true);
+            return Ok(());
+        }
         let words: Vec<&str> = text.split(' ').collect();
         let id = |at: usize| words[at].parse::<u32>().unwrap();
         match words[0] {
@@ -151,8 +164,13 @@ impl Dm for Fake {
         let mut state = self.state.lock();
         let pool = state.pool.clone();
         let text = format!(
-            "{} {}/{} {}/{} - rw no_discard_passdown queue_if_no_space - 1024",
-            pool.transaction, pool.used_metadata, pool.total_metadata, pool.used_data, pool.total_data
+            "{} {}/{} {}/{} - {} no_discard_passdown queue_if_no_space - 1024",
+            pool.transaction,
+            pool.used_metadata,
+            pool.total_metadata,
+            pool.used_data,
+            pool.total_data,
+            if pool.read_only { "ro" } else { "rw" }
         );
         let table = state.device(name)?.table.clone();
         Ok(table.into_iter().map(|target| Target { text: text.clone(), ..target }).collect())

@@ -203,3 +203,59 @@ fn a_base_whose_file_system_cannot_be_made_leaves_nothing() {
     let driver = bench.open();
     assert_whole(&bench, &driver, "the next start");
 }
+
+/// The metadata of the pool are full: the message succeeds, the kernel's commit of it does not.
+#[test]
+fn a_creation_that_the_pool_lost_leaves_nothing() {
+    let (bench, driver) = prepared();
+    bench.dm.state.lock().pool.loses_commit = true;
+    let error = create(&driver, "new", Some("bottom")).unwrap_err();
+    assert_eq!(error.errno(), libc::EROFS, "{}", error.report());
+    assert!(!driver.exists(&id("new")).unwrap());
+    assert_eq!(driver.layers().unwrap(), [id("bottom")]);
+    let error = create(&driver, "new", Some("bottom")).unwrap_err();
+    assert!(error.shown().unwrap().contains("can only be read"), "{}", error.report());
+    let error = remove(&driver, "bottom").unwrap_err();
+    assert_eq!(error.errno(), libc::EROFS, "{}", error.report());
+    assert!(driver.exists(&id("bottom")).unwrap());
+
+    // Started again meanwhile, and mended after that, or without another start.
+    let started = bench.copy();
+    let after = started.open();
+    assert_eq!(after.layers().unwrap(), [id("bottom")]);
+    for (bench, driver) in [(&started, &after), (&*bench, &driver)] {
+        bench.dm.state.lock().pool.read_only = false;
+        create(driver, "new", Some("bottom")).unwrap();
+        assert_eq!(driver.layers().unwrap(), [id("bottom"), id("new")]);
+        assert_whole(bench, driver, "mended");
+    }
+}
+
+#[test]
+fn a_removal_that_the_pool_lost_is_completed_when_it_can_be() {
+    let (bench, driver) = prepared();
+    create(&driver, "new", Some("bottom")).unwrap();
+    bench.dm.state.lock().pool.loses_commit = true;
+    assert_eq!(remove(&driver, "new").unwrap_err().errno(), libc::EROFS);
+    assert!(!driver.exists(&id("new")).unwrap() && driver.exists(&id("bottom")).unwrap());
+    remove(&driver, "new").unwrap();
+    assert_eq!(bench.pool_ids().len(), 3, "its device is still there");
+    let started = bench.copy();
+    let after = started.open();
+    for (bench, driver) in [(&started, &after), (&*bench, &driver)] {
+        bench.dm.state.lock().pool.read_only = false;
+        create(driver, "other", None).unwrap();
+        assert_eq!(driver.layers().unwrap(), [id("bottom"), id("other")]);
+        assert_whole(bench, driver, "mended");
+    }
+}
+
+#[test]
+fn a_base_cannot_be_made_in_a_pool_that_can_only_be_read() {
+    let bench = Bench::new();
+    bench.dm.state.lock().pool.read_only = true;
+    let error = bench.try_open(&["dm.thinpooldev=pool"]).unwrap_err();
+    assert!(error.shown().unwrap().contains("can only be read"), "{}", error.report());
+    bench.dm.state.lock().pool.read_only = false;
+    assert_whole(&bench, &bench.open(), "the next start");
+}
