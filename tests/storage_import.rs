@@ -106,6 +106,57 @@ fn a_cancelled_import_is_taken_back_whenever_it_is_cancelled() {
     scene.assert_whole();
 }
 
+/// Zstd frames that are skipped, of 16 MiB each, without end.
+struct Skipped {
+    given: u64,
+    read: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl std::io::Read for Skipped {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        const CONTENT: u64 = 16 << 20;
+        const HEADER: [u8; 8] = [0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 1];
+        for byte in buffer.iter_mut() {
+            let at = self.given % (CONTENT + 8);
+            *byte = usize::try_from(at).ok().and_then(|at| HEADER.get(at).copied()).unwrap_or(0);
+            self.given += 1;
+        }
+        self.read.store(self.given, std::sync::atomic::Ordering::Relaxed);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn a_stream_that_gives_nothing_and_goes_on_for_ever_can_be_cancelled_and_has_a_bound() {
+    if !need_root() {
+        return;
+    }
+    let root = TestRoot::in_memory("facade");
+    let limited = StorageOptions {
+        driver_options: vec!["layer.max_size=4M".to_owned()],
+        ..options(&root, Ownership::Owner)
+    };
+    let storage = Storage::open(limited).unwrap();
+    let read = std::sync::Arc::default();
+    let skipped = || Box::new(Skipped { given: 0, read: std::sync::Arc::clone(&read) });
+    let bytes = || read.load(std::sync::atomic::Ordering::Relaxed);
+
+    let error = storage.import_stream(skipped(), ImportOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{}", error.report());
+    assert!((8 << 20..9 << 20).contains(&bytes()), "{} bytes were read", bytes());
+
+    let mut told = 0;
+    let mut cancel = |_: &Progress| {
+        told += 1;
+        if told > 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let cancelled = ImportOptions { progress: Some(&mut cancel), ..ImportOptions::default() };
+    let error = storage.import_stream(skipped(), cancelled).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", error.report());
+    assert!(bytes() < 2 << 20, "{} bytes were read", bytes());
+    assert_eq!(told, 4);
+}
+
 #[test]
 fn a_chain_is_deleted_down_to_what_is_still_used() {
     if !need_root() {

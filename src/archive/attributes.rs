@@ -18,6 +18,7 @@ use crate::archive::pax::show;
 use crate::archive::tree::Node;
 use crate::archive::{acl, capability};
 use crate::error::{During, Error, ErrorKind, Result};
+use crate::sys::fs::filesystem_name;
 
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -176,8 +177,12 @@ fn refused(fd: BorrowedFd<'_>, entry: &Entry, name: &[u8], value: &[u8], errno: 
 }
 
 /// Whether the file system is not full: what has no room then is the file's own share. ext4 has a block for attributes.
+/// xfs has no such share, and says the same of a project's quota, of which the numbers of a file's file system know nothing.
 fn has_room(fd: BorrowedFd<'_>) -> bool {
     const BLOCKS: u64 = 64;
+    if filesystem_name(fd).is_ok_and(|name| name == Some("xfs")) {
+        return false;
+    }
     rustix::fs::fstatvfs(fd)
         .is_ok_and(|stat| stat.f_bavail > BLOCKS && (stat.f_files == 0 || stat.f_ffree > 0))
 }

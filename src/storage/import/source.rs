@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::archive::{self, Compression};
 use crate::driver::Limits;
 use crate::error::{During, Error, ErrorKind, Result};
@@ -73,12 +75,12 @@ impl Source {
     ) -> Result<Source> {
         let named = || format!("make a temporary file in {}", staging.display());
         let mut file = tempfile::tempfile_in(staging).during(named)?;
-        let taken = Arc::new(AtomicU64::new(0));
-        let counted = Counted { inner: BufReader::with_capacity(COPY_BUFFER, stream), taken: taken.clone() };
+        let gauge =
+            Gauge { taken: AtomicU64::new(0), written: AtomicU64::new(0), watch: Mutex::new(watch), limits };
+        let counted = Counted { inner: BufReader::with_capacity(COPY_BUFFER, stream), gauge: &gauge };
         let mut plain = archive::decompressed(Box::new(counted)).during(|| "read the archive")?;
         let mut out = BufWriter::with_capacity(COPY_BUFFER, &mut file);
         let mut buffer = vec![0u8; COPY_BUFFER];
-        let mut written = 0u64;
         loop {
             let len = match plain.read(&mut buffer) {
                 Ok(0) => break,
@@ -88,15 +90,9 @@ impl Source {
             };
             let bytes = buffer.get(..len).unwrap_or_default();
             out.write_all(bytes).during(|| format!("write a temporary file in {}", staging.display()))?;
-            written += u64::try_from(len).unwrap_or(u64::MAX);
-            let read = taken.load(Ordering::Relaxed);
-            let bomb = written > RATIO_FROM && written / read.max(1) > limits.ratio;
-            if written > limits.stream.0 || bomb {
-                let message = format!("the archive grows beyond the limits: {written} bytes from {read}");
-                return Err(Error::new(ErrorKind::LimitExceeded, message));
-            }
-            watch.tell(&Progress::Unpacked { bytes: written })?;
+            gauge.has_written(len)?;
         }
+        drop(plain);
         out.flush().during(|| format!("write a temporary file in {}", staging.display()))?;
         drop(out);
         file.rewind().during(|| "rewind a temporary file")?;
@@ -171,15 +167,58 @@ fn open_for_reading(path: &Path) -> std::io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)
 }
 
-struct Counted<R> {
-    inner: R,
-    taken: Arc<AtomicU64>,
+/// What a stream took and gave so far; asked on both sides, since one may go on for ever without the other.
+struct Gauge<'a, 'w> {
+    taken: AtomicU64,
+    written: AtomicU64,
+    watch: Mutex<&'a mut Watch<'w>>,
+    limits: &'a Limits,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl Gauge<'_, '_> {
+    fn has_written(&self, len: usize) -> Result<()> {
+        let written = add(&self.written, len);
+        let bomb =
+            written > RATIO_FROM && written / self.taken.load(Ordering::Relaxed).max(1) > self.limits.ratio;
+        if written > self.limits.stream.0 || bomb {
+            return Err(self.beyond());
+        }
+        self.tell()
+    }
+
+    /// Headers, padding and frames that are skipped give nothing: as for a layer, twice the bound of what comes out.
+    fn has_taken(&self, len: usize) -> Result<()> {
+        if add(&self.taken, len) > self.limits.stream.0.saturating_mul(2) {
+            return Err(self.beyond());
+        }
+        self.tell()
+    }
+
+    fn beyond(&self) -> Error {
+        let (written, taken) = (self.written.load(Ordering::Relaxed), self.taken.load(Ordering::Relaxed));
+        let message = format!("the archive grows beyond the limits: {written} bytes from {taken}");
+        Error::new(ErrorKind::LimitExceeded, message)
+    }
+
+    fn tell(&self) -> Result<()> {
+        self.watch.lock().tell(&Progress::Unpacked { bytes: self.written.load(Ordering::Relaxed) })
+    }
+}
+
+fn add(counter: &AtomicU64, len: usize) -> u64 {
+    let len = u64::try_from(len).unwrap_or(u64::MAX);
+    counter.fetch_add(len, Ordering::Relaxed).saturating_add(len)
+}
+
+struct Counted<'a, 'w, R> {
+    inner: R,
+    gauge: &'a Gauge<'a, 'w>,
+}
+
+impl<R: Read> Read for Counted<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let len = self.inner.read(buffer)?;
-        self.taken.fetch_add(u64::try_from(len).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.gauge.has_taken(len)?;
         Ok(len)
     }
 }
