@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -120,6 +121,41 @@ static void mount_cycle(void)
     must(at != NULL, "layer_store_mount");
     free(at);
     must(umount_layer(container, false) == 0, "layer_store_umount");
+}
+
+static char bare_options[4096], bare_target[512];
+
+/* The same lower directories, mounted with the bare system calls: what waits for the disk and the processors only. */
+static void bare_mount_cycle(void)
+{
+    must(mount("overlay", bare_target, "overlay", 0, bare_options) == 0, bare_target);
+    must(umount2(bare_target, UMOUNT_NOFOLLOW) == 0, bare_target);
+}
+
+static bool prepare_bare_mount(void)
+{
+    char path[512], lowers[1024] = "", *rest = NULL;
+    snprintf(path, sizeof(path), "%s/overlay/%s/lower", root, container);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return false;
+    }
+    bool read = fgets(lowers, sizeof(lowers), file) != NULL;
+    fclose(file);
+    must(read, path);
+    size_t at = (size_t)snprintf(bare_options, sizeof(bare_options), "lowerdir=");
+    for (char *lower = strtok_r(lowers, ":\n", &rest); lower != NULL; lower = strtok_r(NULL, ":\n", &rest)) {
+        at += (size_t)snprintf(bare_options + at, sizeof(bare_options) - at, "%s%s/overlay/%s",
+                               bare_options[at - 1] == '=' ? "" : ":", root, lower);
+        must(at < sizeof(bare_options), "listing lower directories");
+    }
+    const char *const names[] = {"", "/upper", "/work", "/merged"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        snprintf(bare_target, sizeof(bare_target), "%s.bare%s", root, names[i]);
+        must(mkdir(bare_target, 0700) == 0, bare_target);
+    }
+    snprintf(bare_options + at, sizeof(bare_options) - at, ",upperdir=%s.bare/upper,workdir=%s.bare/work", root, root);
+    return true;
 }
 
 static int by_value(const void *left, const void *right)
@@ -285,6 +321,9 @@ int main(int argc, char **argv)
         snprintf(container, sizeof(container), "%064x", 0xc0000000);
         storage_layer_create_opts_t writable = {.parent = layers[count - 1].id, .writable = true};
         must(create(container, &writable) == 0, "making a container's layer");
+        if (prepare_bare_mount()) {
+            beside("bare-mount-cycle", bare_mount_cycle, 500);
+        }
         beside("mount-cycle", mount_cycle, 500);
         must(remove_chain == NULL || remove_layer(container, true) == 0, "removing a container's layer");
     }
