@@ -19,10 +19,12 @@
     reason = "benchmark"
 )]
 #![allow(clippy::print_stdout, reason = "benchmark")]
+#![allow(unsafe_code, clippy::undocumented_unsafe_blocks, reason = "calls the library as C does")]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
@@ -30,6 +32,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use common::TestRoot;
+use isula_storage::ffi::containerd_images::{
+    containerd_images_clear_image, containerd_images_clear_list, containerd_images_close,
+    containerd_images_get, containerd_images_list, containerd_images_open,
+};
+use isula_storage::ffi::containerd_images_namespaced::{
+    containerd_images_namespaced_clear_image, containerd_images_namespaced_clear_list,
+    containerd_images_namespaced_close, containerd_images_namespaced_get, containerd_images_namespaced_list,
+    containerd_images_namespaced_open,
+};
+use isula_storage::ffi::types::{
+    CContainerdImage, CContainerdImageList, CContainerdImagesOptions, CContainerdNamespacedImage,
+    CContainerdNamespacedList,
+};
 use isula_storage::metadata::{
     Access, Filters, ImageFile, NamespacedFile, NamespacedImage, Options, Target, is_not_found,
 };
@@ -93,7 +108,12 @@ trait Images: Sized {
     fn miss_many(&self, names: &[String]);
     fn get_many_in_one(&self, names: &[String]);
     fn create(&self, number: usize);
+    /// Calls `measure` with a list, and a get of one name, through C, each with freeing.
+    fn through_c(path: &CStr, measure: &mut dyn FnMut(&mut dyn FnMut() -> usize, &mut dyn FnMut(&CStr)));
 }
+
+const READ_ONLY: CContainerdImagesOptions =
+    CContainerdImagesOptions { read_only: true, no_sync: false, timeout_ms: 0 };
 
 impl Images for ImageFile {
     const TITLE: &'static str = "names of images only";
@@ -130,6 +150,26 @@ impl Images for ImageFile {
     }
     fn create(&self, number: usize) {
         self.put(name(number).as_bytes(), &target(number)).unwrap();
+    }
+    fn through_c(path: &CStr, measure: &mut dyn FnMut(&mut dyn FnMut() -> usize, &mut dyn FnMut(&CStr))) {
+        // SAFETY: strings and structs that are whole; what comes is cleared once.
+        let file = unsafe { containerd_images_open(path.as_ptr(), &READ_ONLY) };
+        assert!(!file.is_null());
+        measure(
+            &mut || unsafe {
+                let mut list: CContainerdImageList = std::mem::zeroed();
+                assert_eq!(containerd_images_list(file, &raw mut list), 0);
+                let len = list.images_len;
+                containerd_images_clear_list(&raw mut list);
+                len
+            },
+            &mut |name| unsafe {
+                let mut image: CContainerdImage = std::mem::zeroed();
+                assert_eq!(containerd_images_get(file, name.as_ptr(), -1, &raw mut image), 0);
+                containerd_images_clear_image(&raw mut image);
+            },
+        );
+        containerd_images_close(file);
     }
 }
 
@@ -170,6 +210,32 @@ impl Images for NamespacedFile {
     fn create(&self, number: usize) {
         NamespacedFile::create(self, NAMESPACE, &image(number)).unwrap();
     }
+    fn through_c(path: &CStr, measure: &mut dyn FnMut(&mut dyn FnMut() -> usize, &mut dyn FnMut(&CStr))) {
+        let namespace = CString::new(NAMESPACE).unwrap();
+        // SAFETY: strings and structs that are whole; what comes is cleared once.
+        let file = unsafe { containerd_images_namespaced_open(path.as_ptr(), &READ_ONLY) };
+        assert!(!file.is_null());
+        measure(
+            &mut || unsafe {
+                let mut list: CContainerdNamespacedList = std::mem::zeroed();
+                let none = std::ptr::null();
+                let listed =
+                    containerd_images_namespaced_list(file, namespace.as_ptr(), none, 0, &raw mut list);
+                assert_eq!(listed, 0);
+                let len = list.images_len;
+                containerd_images_namespaced_clear_list(&raw mut list);
+                len
+            },
+            &mut |name| unsafe {
+                let mut image: CContainerdNamespacedImage = std::mem::zeroed();
+                let namespace = namespace.as_ptr();
+                let got = containerd_images_namespaced_get(file, namespace, name.as_ptr(), &raw mut image);
+                assert_eq!(got, 0);
+                containerd_images_namespaced_clear_image(&raw mut image);
+            },
+        );
+        containerd_images_namespaced_close(file);
+    }
 }
 
 fn measure<I: Images>(dir: &Path, sizes: &Sizes) {
@@ -205,6 +271,14 @@ fn measure<I: Images>(dir: &Path, sizes: &Sizes) {
     let miss = fastest(sizes.rounds, || file.miss_many(&absent));
     row("look for what is not there", each(miss), "µs", "< 2 µs");
     drop(file);
+    let c_names: Vec<CString> = names.iter().map(|name| CString::new(name.as_str()).unwrap()).collect();
+    let c_path = CString::new(path.to_str().unwrap()).unwrap();
+    I::through_c(&c_path, &mut |list, get| {
+        let listed = fastest(sizes.rounds, || assert_eq!(list(), sizes.images));
+        row("list through C, with freeing", listed * 1e3, "ms", "< 20 ms");
+        let got = fastest(sizes.rounds, || c_names.iter().for_each(|name| get(name)));
+        row("get through C, with freeing", each(got), "µs", "< 2 µs");
+    });
 
     let file = I::open(&path, &options(Access::ReadWrite, Durability::Full));
     file.begin_writing();

@@ -37,9 +37,12 @@ use std::time::Instant;
 use common::TestRoot;
 use isula_storage::digest::Digest;
 use isula_storage::ffi::docker_image_lists::{
-    docker_image_store_free_images, docker_image_store_heads, docker_image_store_map,
+    docker_image_store_free_image, docker_image_store_free_images, docker_image_store_heads,
+    docker_image_store_map,
 };
-use isula_storage::ffi::docker_image_store::{docker_image_store_close, docker_image_store_open};
+use isula_storage::ffi::docker_image_store::{
+    docker_image_store_close, docker_image_store_get, docker_image_store_open,
+};
 use isula_storage::ffi::types::{CDockerImageStoreOptions, DOCKER_IMAGE_LAYERS_NONE};
 use isula_storage::imagedb::{ImageDb, ImageDbOptions, NoLayers};
 use isula_storage::storage::{Durability, Ownership};
@@ -123,7 +126,7 @@ fn creates() {
     row("durable create, each", each(ours), format!("{} (2 fsyncs)", each(floor)), "3.3 ms (1 fsync)");
 }
 
-fn through_c(root: &Path, rounds: usize) {
+fn through_c(root: &Path, ids: &[Digest], rounds: usize) {
     let root = CString::new(root.to_str().unwrap()).unwrap();
     let options = CDockerImageStoreOptions {
         size: size_of::<CDockerImageStoreOptions>(),
@@ -148,6 +151,19 @@ fn through_c(root: &Path, rounds: usize) {
         });
         row(what, format!("{took:.1} ms"), String::new(), "");
     }
+    let ids: Vec<CString> = ids.iter().map(|id| CString::new(id.to_string()).unwrap()).collect();
+    let took = fastest(rounds, || {
+        for id in &ids {
+            // SAFETY: an open store and a string; what comes is freed once.
+            unsafe {
+                let image = docker_image_store_get(store, id.as_ptr());
+                assert!(!image.is_null());
+                docker_image_store_free_image(image);
+            }
+        }
+    });
+    let each = took * 1e3 / ids.len() as f64;
+    row("get through C, with freeing, each", format!("{each:.1} µs"), String::new(), "");
     docker_image_store_close(store);
 }
 
@@ -232,5 +248,5 @@ fn main() {
         db.create(&config(number)).unwrap();
     }
     db.close();
-    through_c(&root, rounds);
+    through_c(&root, &ids, rounds);
 }

@@ -42,11 +42,24 @@ impl Digest {
 
     /// The 64 hexadecimal characters without the algorithm.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(HEX_LEN);
-        for byte in self.0 {
-            text.push(hex_digit(byte >> 4));
-            text.push(hex_digit(byte & 0xf));
+        self.hex_digits().iter().copied().map(char::from).collect()
+    }
+
+    /// The same in ASCII, without an allocation.
+    pub fn hex_digits(&self) -> [u8; HEX_LEN] {
+        let mut digits = [0; HEX_LEN];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 0xf)]);
         }
+        digits
+    }
+
+    /// What `Display` gives, in ASCII, without an allocation.
+    pub fn text(&self) -> [u8; PREFIX.len() + HEX_LEN] {
+        let mut text = [0; PREFIX.len() + HEX_LEN];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        digits.copy_from_slice(&self.hex_digits());
         text
     }
 
@@ -135,8 +148,8 @@ impl io::Write for Digester {
     }
 }
 
-fn hex_digit(nibble: u8) -> char {
-    char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 })
+fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
 }
 
 fn decode_hex(hex: &str) -> Option<[u8; 32]> {
@@ -164,6 +177,7 @@ mod tests {
     fn parse_takes_sha256_in_lower_case_only() {
         let good = format!("sha256:{}", "a1".repeat(32));
         assert_eq!(Digest::parse(&good).unwrap().to_string(), good);
+        assert_eq!(Digest::parse(&good).unwrap().text(), good.as_bytes());
         for bad in [
             "",
             "sha256:",

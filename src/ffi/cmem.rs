@@ -49,14 +49,17 @@ pub(crate) unsafe fn release<T>(pointer: *mut T) {
     unsafe { libc::free(pointer.cast()) }
 }
 
+/// A malloc'ed block of at least one byte, with anything in it.
+pub(crate) fn block(size: usize) -> Result<*mut u8> {
+    // SAFETY: malloc may be called with any size.
+    let pointer: *mut u8 = unsafe { libc::malloc(size.max(1)) }.cast();
+    if pointer.is_null() { Err(out_of_memory(size, 1)) } else { Ok(pointer) }
+}
+
 /// A malloc'ed NUL-terminated copy.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<*mut c_char> {
     // Not zeroed: nothing else is as fast as malloc where blocks of this size were just freed.
-    // SAFETY: malloc may be called with any size.
-    let pointer: *mut u8 = unsafe { libc::malloc(bytes.len().saturating_add(1)) }.cast();
-    if pointer.is_null() {
-        return Err(out_of_memory(bytes.len(), 1));
-    }
+    let pointer = block(bytes.len().saturating_add(1))?;
     // SAFETY: the block has one byte more than `bytes`.
     unsafe {
         ptr::copy_nonoverlapping(bytes.as_ptr(), pointer, bytes.len());

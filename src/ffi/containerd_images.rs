@@ -20,9 +20,10 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::ffi::arg;
 use crate::ffi::arg::Out;
-use crate::ffi::cmem::{self, CArray, CBox, clear};
+use crate::ffi::cmem::{self, CBox, clear};
 use crate::ffi::global::Held;
 use crate::ffi::guard::{guard, guard_void, last_failure};
+use crate::ffi::pack::{Packer, pack};
 use crate::ffi::types::{
     CContainerdDescriptor, CContainerdImage, CContainerdImageList, CContainerdImagesOptions,
 };
@@ -155,6 +156,14 @@ pub(super) fn target_out(target: &Target, out: &mut CContainerdDescriptor) -> Re
     Ok(())
 }
 
+pub(super) fn target_packed(packer: &mut Packer, target: &Target) -> Result<CContainerdDescriptor> {
+    Ok(CContainerdDescriptor {
+        media_type: packer.text(&target.media_type)?,
+        digest: packer.text(&target.digest)?,
+        size: target.size,
+    })
+}
+
 fn image_out(image: &Image) -> Result<CBox<CContainerdImage>> {
     let mut out = CBox::<CContainerdImage>::zeroed()?;
     out.name = cmem::bytes(&image.name)?;
@@ -169,9 +178,18 @@ fn give_image(image: &Image, out: Out<CContainerdImage>) -> Result<c_int> {
 }
 
 fn give_list(images: &[Image], out: Out<CContainerdImageList>) -> Result<c_int> {
-    let mut list = CBox::<CContainerdImageList>::zeroed()?;
-    (list.images, list.images_len) = CArray::collect(images, image_out)?.into_raw();
-    out.set(list.into_value());
+    for image in images {
+        whole(&image.target.media_type, "media type")?;
+        whole(&image.target.digest, "digest")?;
+    }
+    let (images, images_len) = pack(images, |packer, image| {
+        Ok(CContainerdImage {
+            name: packer.bytes(&image.name)?,
+            name_len: image.name.len(),
+            target: target_packed(packer, &image.target)?,
+        })
+    })?;
+    out.set(CContainerdImageList { images, images_len });
     Ok(0)
 }
 

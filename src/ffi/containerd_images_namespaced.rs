@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 
 use crate::error::{During, Error, Result};
 use crate::ffi::arg::Out;
-use crate::ffi::cmem::{self, CArray, CBox, clear};
-use crate::ffi::containerd_images::{new_handle, target, target_out, timeout, to_open, whole};
+use crate::ffi::cmem::{self, CBox, clear};
+use crate::ffi::containerd_images::{new_handle, target, target_out, target_packed, timeout, to_open, whole};
 use crate::ffi::global::Held;
 use crate::ffi::guard::{guard, guard_void};
+use crate::ffi::pack::{Packer, pack};
 use crate::ffi::types::{
     CContainerdImagesOptions, CContainerdImportReport, CContainerdNamespacedImage, CContainerdNamespacedList,
     CJsonMapStringString,
@@ -75,6 +76,24 @@ fn image_out(image: &NamespacedImage) -> Result<CBox<CContainerdNamespacedImage>
     (out.created_seconds, out.created_nanos) = (created.seconds, created.nanos);
     (out.updated_seconds, out.updated_nanos) = (updated.seconds, updated.nanos);
     Ok(boxed)
+}
+
+/// The same for lists.
+fn packed(packer: &mut Packer, image: &NamespacedImage) -> Result<CContainerdNamespacedImage> {
+    let labels = |packer: &mut Packer, labels: &Labels| {
+        if labels.is_empty() { Ok(ptr::null_mut()) } else { packer.one(|packer| packer.map(labels.iter())) }
+    };
+    let (created, updated) = (image.created.unwrap_or_default(), image.updated.unwrap_or_default());
+    Ok(CContainerdNamespacedImage {
+        name: packer.text(&image.name)?,
+        target: target_packed(packer, &image.target)?,
+        labels: labels(packer, &image.labels)?,
+        annotations: labels(packer, &image.annotations)?,
+        created_seconds: created.seconds,
+        updated_seconds: updated.seconds,
+        created_nanos: created.nanos,
+        updated_nanos: updated.nanos,
+    })
 }
 
 /// Whether C can be given all texts of an image.
@@ -319,10 +338,8 @@ pub unsafe extern "C" fn containerd_images_namespaced_list(
             }
             checked.is_ok()
         });
-        let mut out = CBox::<CContainerdNamespacedList>::zeroed()?;
-        (out.images, out.images_len) = CArray::collect(&images, image_out)?.into_raw();
-        out.unreadable = unreadable;
-        list.set(out.into_value());
+        let (images, images_len) = pack(&images, packed)?;
+        list.set(CContainerdNamespacedList { images, images_len, unreadable });
         Ok(0)
     })
 }

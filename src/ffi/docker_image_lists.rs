@@ -3,62 +3,27 @@
 
 use std::borrow::Cow;
 use std::ffi::{c_char, c_int};
+use std::ptr;
 
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::ffi::cmem::{self, CArray, CBox, Members, free, free_array, release, release_texts};
+use crate::ffi::arg;
+use crate::ffi::cmem::{self, CArray, CBox, Members, free, free_array, release};
 use crate::ffi::docker_image_store::{NOT_READ, id, open_store};
 use crate::ffi::free::members;
 use crate::ffi::guard::{guard, guard_void};
+use crate::ffi::pack::{Packer, pack};
 use crate::ffi::types::{
     CDockerImage, CDockerImageConfig, CDockerImageHistory, CDockerImageName, CDockerImageProblem,
     CDockerImageStore, CDockerLayer, CDockerRemovedLayer,
 };
-use crate::ffi::{arg, out};
 use crate::imagedb::{Association, DockerLayers, History, Image, RemovedLayer, RunConfig};
 use crate::layer::Problem;
 
-members!(CDockerImageHistory { blocks: created, author, created_by, comment; });
-members!(CDockerImageConfig {
-    blocks: user, working_dir, stop_signal;
-    texts: exposed_ports / exposed_ports_len, env / env_len, entrypoint / entrypoint_len, cmd / cmd_len,
-        volumes / volumes_len;
-    structs: labels;
-});
 members!(CDockerRemovedLayer { blocks: chain_id, diff_id; });
 members!(CDockerLayer { blocks: chain_id, diff_id, parent, cache_id; });
 members!(CDockerImageName { blocks: name, image; });
 members!(CDockerImageProblem { blocks: subject, reason; });
-
-// SAFETY: numbers and pointers only: all zero bytes are valid and own nothing.
-unsafe impl Members for CDockerImage {
-    unsafe fn free_members(&mut self) {
-        let blocks = [
-            self.id,
-            self.parent,
-            self.chain_id,
-            self.created,
-            self.author,
-            self.comment,
-            self.container,
-            self.docker_version,
-            self.architecture,
-            self.variant,
-            self.os,
-            self.os_version,
-            self.rootfs_type,
-            self.json,
-        ];
-        // SAFETY: the caller's promise for each member.
-        unsafe {
-            blocks.into_iter().for_each(|block| release(block));
-            release_texts(self.os_features, self.os_features_len);
-            release_texts(self.diff_ids, self.diff_ids_len);
-            free_array(self.history, self.history_len);
-            free(self.config);
-        }
-    }
-}
 
 fn digest(value: Option<&Digest>) -> Result<*mut c_char> {
     cmem::optional_text(value.map(Digest::to_string).as_deref())
@@ -73,70 +38,83 @@ fn plain(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-fn text(value: Option<&str>) -> Result<*mut c_char> {
-    cmem::optional_text(value.map(plain).as_deref())
-}
-
-fn plain_texts(texts: &[String]) -> Vec<Cow<'_, str>> {
-    texts.iter().map(|text| plain(text)).collect()
-}
-
-fn plain_labels(labels: &[(String, String)]) -> Vec<(String, String)> {
-    labels.iter().map(|(key, value)| (plain(key).into_owned(), plain(value).into_owned())).collect()
-}
-
-/// An image; with its bytes it is whole, without them it is as in lists.
-pub(super) fn image(image: &Image, bytes: Option<&[u8]>) -> Result<CBox<CDockerImage>> {
-    let config = &*image.config;
-    let mut boxed = CBox::<CDockerImage>::zeroed()?;
-    let out = &mut *boxed;
-    out.id = digest(Some(&image.id))?;
-    out.parent = digest(image.parent.as_ref())?;
-    out.chain_id = digest(config.chain_id.as_ref())?;
-    out.created = text(config.created.as_deref())?;
-    out.author = text(config.author.as_deref())?;
-    out.comment = text(config.comment.as_deref())?;
-    out.container = text(config.container.as_deref())?;
-    out.docker_version = text(config.docker_version.as_deref())?;
-    out.architecture = text(config.architecture.as_deref())?;
-    out.variant = text(config.variant.as_deref())?;
-    out.os = text(config.os.as_deref())?;
-    out.os_version = text(config.os_version.as_deref())?;
-    out.rootfs_type = text(config.rootfs_type.as_deref())?;
-    cmem::set_texts(&mut out.os_features, &mut out.os_features_len, &plain_texts(&config.os_features))?;
-    cmem::set_texts(&mut out.diff_ids, &mut out.diff_ids_len, &texts(&config.diff_ids))?;
-    if let Some(bytes) = bytes {
-        out.json = cmem::bytes(bytes)?;
+/// An image, whole and in one block.
+pub(super) fn image(image: &Image, bytes: &[u8]) -> Result<*mut CDockerImage> {
+    pack(&[(image, bytes)], |packer, (image, bytes)| {
+        let config = &*image.config;
+        let mut out = listed(packer, image)?;
+        out.json = packer.bytes(bytes)?;
         out.json_len = bytes.len();
-        (out.history, out.history_len) = CArray::collect(&config.history, history)?.into_raw();
-        out.config = run(&config.run)?.into_raw();
-    }
-    Ok(boxed)
+        (out.history, out.history_len) = (packer.array(&config.history, history)?, config.history.len());
+        out.config = packer.one(|packer| run(packer, &config.run))?;
+        Ok(out)
+    })
+    .map(|(image, _)| image)
 }
 
-fn history(entry: &History) -> Result<CBox<CDockerImageHistory>> {
-    let mut out = CBox::<CDockerImageHistory>::zeroed()?;
-    out.created = text(entry.created.as_deref())?;
-    out.author = text(entry.author.as_deref())?;
-    out.created_by = text(entry.created_by.as_deref())?;
-    out.comment = text(entry.comment.as_deref())?;
-    out.empty_layer = entry.empty_layer;
-    Ok(out)
+/// An image as in lists.
+fn listed(packer: &mut Packer, image: &Image) -> Result<CDockerImage> {
+    let config = &*image.config;
+    let (os_features, os_features_len) = packer.texts(&config.os_features)?;
+    let (diff_ids, diff_ids_len) = packer.digests(&config.diff_ids)?;
+    Ok(CDockerImage {
+        id: packer.digest(&image.id)?,
+        parent: packer.optional_digest(image.parent.as_ref())?,
+        chain_id: packer.optional_digest(config.chain_id.as_ref())?,
+        created: packer.optional_text(config.created.as_deref())?,
+        author: packer.optional_text(config.author.as_deref())?,
+        comment: packer.optional_text(config.comment.as_deref())?,
+        container: packer.optional_text(config.container.as_deref())?,
+        docker_version: packer.optional_text(config.docker_version.as_deref())?,
+        architecture: packer.optional_text(config.architecture.as_deref())?,
+        variant: packer.optional_text(config.variant.as_deref())?,
+        os: packer.optional_text(config.os.as_deref())?,
+        os_version: packer.optional_text(config.os_version.as_deref())?,
+        rootfs_type: packer.optional_text(config.rootfs_type.as_deref())?,
+        os_features,
+        os_features_len,
+        diff_ids,
+        diff_ids_len,
+        history: ptr::null_mut(),
+        history_len: 0,
+        config: ptr::null_mut(),
+        json: ptr::null_mut(),
+        json_len: 0,
+    })
 }
 
-fn run(config: &RunConfig) -> Result<CBox<CDockerImageConfig>> {
-    let mut boxed = CBox::<CDockerImageConfig>::zeroed()?;
-    let out = &mut *boxed;
-    out.user = text(config.user.as_deref())?;
-    out.working_dir = text(config.working_dir.as_deref())?;
-    out.stop_signal = text(config.stop_signal.as_deref())?;
-    cmem::set_texts(&mut out.exposed_ports, &mut out.exposed_ports_len, &plain_texts(&config.exposed_ports))?;
-    cmem::set_texts(&mut out.env, &mut out.env_len, &plain_texts(&config.env))?;
-    cmem::set_texts(&mut out.entrypoint, &mut out.entrypoint_len, &plain_texts(&config.entrypoint))?;
-    cmem::set_texts(&mut out.cmd, &mut out.cmd_len, &plain_texts(&config.cmd))?;
-    cmem::set_texts(&mut out.volumes, &mut out.volumes_len, &plain_texts(&config.volumes))?;
-    out.labels = out::texts(&plain_labels(&config.labels))?.into_raw();
-    Ok(boxed)
+fn history(packer: &mut Packer, entry: &History) -> Result<CDockerImageHistory> {
+    Ok(CDockerImageHistory {
+        created: packer.optional_text(entry.created.as_deref())?,
+        author: packer.optional_text(entry.author.as_deref())?,
+        created_by: packer.optional_text(entry.created_by.as_deref())?,
+        comment: packer.optional_text(entry.comment.as_deref())?,
+        empty_layer: entry.empty_layer,
+    })
+}
+
+fn run(packer: &mut Packer, config: &RunConfig) -> Result<CDockerImageConfig> {
+    let (exposed_ports, exposed_ports_len) = packer.texts(&config.exposed_ports)?;
+    let (env, env_len) = packer.texts(&config.env)?;
+    let (entrypoint, entrypoint_len) = packer.texts(&config.entrypoint)?;
+    let (cmd, cmd_len) = packer.texts(&config.cmd)?;
+    let (volumes, volumes_len) = packer.texts(&config.volumes)?;
+    Ok(CDockerImageConfig {
+        user: packer.optional_text(config.user.as_deref())?,
+        working_dir: packer.optional_text(config.working_dir.as_deref())?,
+        stop_signal: packer.optional_text(config.stop_signal.as_deref())?,
+        exposed_ports,
+        exposed_ports_len,
+        env,
+        env_len,
+        entrypoint,
+        entrypoint_len,
+        cmd,
+        cmd_len,
+        volumes,
+        volumes_len,
+        labels: packer.one(|packer| packer.map(config.labels.iter().map(|(key, value)| (key, value))))?,
+    })
 }
 
 /// A layer that went with an image.
@@ -185,7 +163,7 @@ pub unsafe extern "C" fn docker_image_store_map(
         // SAFETY: the caller's promise.
         let (array, count) = unsafe { (arg::out(images, "images")?, arg::out(len, "len")?) };
         let all = store.read(|db| Ok(db.map()))?;
-        let (start, found) = CArray::collect(&all, |one| image(one, None))?.into_raw();
+        let (start, found) = pack(&all, listed)?;
         array.set(start);
         count.set(found);
         Ok(0)
@@ -212,7 +190,7 @@ pub unsafe extern "C" fn docker_image_store_heads(
         // SAFETY: the caller's promise.
         let (array, count) = unsafe { (arg::out(images, "images")?, arg::out(len, "len")?) };
         let all = store.read(|db| Ok(db.heads()))?;
-        let (start, found) = CArray::collect(&all, |one| image(one, None))?.into_raw();
+        let (start, found) = pack(&all, listed)?;
         array.set(start);
         count.set(found);
         Ok(0)
@@ -448,7 +426,7 @@ pub unsafe extern "C" fn docker_image_store_layer(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn docker_image_store_free_image(image: *mut CDockerImage) {
     // SAFETY: the caller's promise.
-    guard_void("docker_image_store_free_image", || unsafe { free(image) });
+    guard_void("docker_image_store_free_image", || unsafe { release(image) });
 }
 
 /// Frees an array of images.
@@ -460,8 +438,10 @@ pub unsafe extern "C" fn docker_image_store_free_image(image: *mut CDockerImage)
 /// `images` must be an array of this library with `len` elements and not be used afterwards.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn docker_image_store_free_images(images: *mut CDockerImage, len: usize) {
+    // The images and all that they point to are one block.
+    let _ = len;
     // SAFETY: the caller's promise.
-    guard_void("docker_image_store_free_images", || unsafe { free_array(images, len) });
+    guard_void("docker_image_store_free_images", || unsafe { release(images) });
 }
 
 /// Frees an array of layers that went with an image.

@@ -171,7 +171,7 @@ pub unsafe extern "C" fn docker_image_store_get(
         // SAFETY: the caller's promise.
         let id = unsafe { self::id(id, "id", NOT_READ) }?;
         let (found, bytes) = store.read(|db| db.get_with_bytes(&id))?;
-        Ok(image(&found, Some(&bytes))?.into_raw())
+        image(&found, &bytes)
     })
 }
 

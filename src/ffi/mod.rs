@@ -38,6 +38,7 @@ pub mod layout;
 pub mod logger;
 pub(crate) mod out;
 pub(crate) mod out_spec;
+pub(crate) mod pack;
 #[cfg(feature = "remote-layer-store")]
 pub mod remote;
 pub mod rootfs_store;

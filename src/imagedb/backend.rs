@@ -13,6 +13,9 @@
 //!
 //! Source: the `fs` backend of Docker's image store; dockerd 20.10 writes this. It knows no `.deleting-`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use crate::digest::Digest;
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::persist::{Durability, StateDir, replace_file, step, sweep_temporary};
@@ -165,7 +168,8 @@ impl Backend {
 
     /// By what a config is seen to be unchanged; `None` when there is none, or something else.
     pub fn signature(&self, id: &Digest) -> Result<Option<Signature>> {
-        Ok(self.content()?.stat(id.hex())?.as_ref().and_then(Signature::of))
+        // Asked for each image of a list: without an allocation for the name.
+        Ok(self.content()?.stat(OsStr::from_bytes(&id.hex_digits()))?.as_ref().and_then(Signature::of))
     }
 
     /// Whether anything lies where the config of this image would be.

@@ -2,7 +2,7 @@
 //! What is known of all images, in memory.
 
 use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -26,8 +26,7 @@ pub(super) struct Entry {
 /// All images.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    images: HashMap<Digest, Arc<Entry>>,
-    ids: BTreeSet<Digest>,
+    images: BTreeMap<Digest, Arc<Entry>>,
     /// As the files say, also where the parent is not there.
     parents: HashMap<Digest, Digest>,
     /// The same the other way round.
@@ -45,21 +44,19 @@ impl Index {
 
     /// All images in the order of their ids.
     pub(super) fn list(&self) -> Vec<(Arc<Entry>, Option<Digest>)> {
-        self.ids.iter().filter_map(|id| Some((self.get(id)?.clone(), self.parent(id)))).collect()
+        self.images.iter().map(|(id, entry)| (entry.clone(), self.parent(id))).collect()
     }
 
     /// The same without those that have children.
     pub(super) fn heads(&self) -> Vec<(Arc<Entry>, Option<Digest>)> {
-        let is_head = |id: &&Digest| !self.children.contains_key(*id);
-        self.ids
+        self.images
             .iter()
-            .filter(is_head)
-            .filter_map(|id| Some((self.get(id)?.clone(), self.parent(id))))
+            .filter(|(id, _)| !self.children.contains_key(*id))
+            .map(|(id, entry)| (entry.clone(), self.parent(id)))
             .collect()
     }
 
     pub(super) fn put(&mut self, entry: Entry) {
-        self.ids.insert(entry.id);
         self.images.insert(entry.id, Arc::new(entry));
     }
 
@@ -69,7 +66,6 @@ impl Index {
             self.set_parent(&child, None);
         }
         self.set_parent(id, None);
-        self.ids.remove(id);
         self.images.remove(id)
     }
 
@@ -148,9 +144,9 @@ impl Index {
         // What is no digest with an algorithm is the beginning of an id as it stands, which holds no colon.
         let prefix = term.strip_prefix("sha256:").unwrap_or(term);
         let (low, high) = bounds(prefix).ok_or_else(not_found)?;
-        let mut found = self.ids.range((Bound::Included(low), Bound::Included(high)));
+        let mut found = self.images.range((Bound::Included(low), Bound::Included(high)));
         match (found.next(), found.next()) {
-            (Some(id), None) => Ok(*id),
+            (Some((id, _)), None) => Ok(*id),
             (None, _) => Err(not_found()),
             (Some(_), Some(_)) => {
                 let message = format!("search image {prefix:?}: ambiguous digest string");

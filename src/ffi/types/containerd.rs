@@ -3,7 +3,7 @@
 
 use std::ffi::c_char;
 
-use crate::ffi::cmem::{Members, free, free_array, release};
+use crate::ffi::cmem::{Members, free, release};
 use crate::ffi::types::CJsonMapStringString;
 
 /// How a file of images is opened. Zero bytes are the defaults.
@@ -47,7 +47,7 @@ pub struct CContainerdImage {
 #[repr(C)]
 #[derive(Debug)]
 pub struct CContainerdImageList {
-    /// The images, one behind the other. Never NULL.
+    /// The images, one behind the other. Never NULL. All that they point to goes with the list, and is not freed by itself.
     pub images: *mut CContainerdImage,
     /// Their number.
     pub images_len: usize,
@@ -79,7 +79,7 @@ pub struct CContainerdNamespacedImage {
 #[repr(C)]
 #[derive(Debug)]
 pub struct CContainerdNamespacedList {
-    /// The images, one behind the other. Never NULL.
+    /// The images, one behind the other. Never NULL. All that they point to goes with the list, and is not freed by itself.
     pub images: *mut CContainerdNamespacedImage,
     /// Their number.
     pub images_len: usize,
@@ -126,7 +126,7 @@ unsafe impl Members for CContainerdImage {
 unsafe impl Members for CContainerdImageList {
     unsafe fn free_members(&mut self) {
         // SAFETY: the caller's promise.
-        unsafe { free_array(self.images, self.images_len) }
+        unsafe { release(self.images) }
     }
 }
 
@@ -148,6 +148,6 @@ unsafe impl Members for CContainerdNamespacedImage {
 unsafe impl Members for CContainerdNamespacedList {
     unsafe fn free_members(&mut self) {
         // SAFETY: the caller's promise.
-        unsafe { free_array(self.images, self.images_len) }
+        unsafe { release(self.images) }
     }
 }

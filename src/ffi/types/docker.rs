@@ -126,7 +126,8 @@ pub struct CDockerImageConfig {
     pub labels: *mut CJsonMapStringString,
 }
 
-/// An image. U+FFFD stands in its texts for a NUL, and for what is no Unicode; `json` has the bytes as they are.
+/// An image. U+FFFD stands in its texts for a NUL, and for what is no Unicode; `json` has the bytes as they are. All that it
+/// points to goes with it, and is not freed by itself.
 #[repr(C)]
 #[derive(Debug)]
 pub struct CDockerImage {

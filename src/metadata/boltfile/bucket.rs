@@ -3,6 +3,7 @@
 //!
 //! A bucket's value is 16 bytes, `{root page, sequence}`; root page 0: a leaf page follows in the value itself.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::node::{Child, Space, release};
 use super::page::{BUCKET, LeafItem, Page, encode_leaf, leaf_size};
 use super::pager::Pages;
 use super::spans::Spans;
-use super::walk::{Seen, walk};
+use super::walk::{Bounds, DEEPEST_TREE, Seen, walk};
 use crate::error::{During, Error, ErrorKind, Result};
 
 /// Longest key, and longest value, as in the original. Names of buckets are not keys in this.
@@ -146,6 +147,8 @@ enum View<'t> {
 pub struct Bucket<'t> {
     pages: &'t Pages,
     view: View<'t>,
+    /// The root page of a bucket that is stored, once it was asked for.
+    root: OnceCell<Arc<Page>>,
 }
 
 /// Where a tree begins.
@@ -157,7 +160,7 @@ pub(super) enum Start<'t> {
 
 impl<'t> Bucket<'t> {
     pub(super) fn open(pages: &'t Pages, state: &'t State) -> Bucket<'t> {
-        Bucket { pages, view: View::Open(state) }
+        Bucket { pages, view: View::Open(state), root: OnceCell::new() }
     }
 
     pub(super) fn pages(&self) -> &'t Pages {
@@ -173,11 +176,42 @@ impl<'t> Bucket<'t> {
     }
 
     fn find(&self, key: &[u8]) -> Result<Option<LeafItem>> {
-        if let View::Stored(Stored { inline: Some(page), .. }) = &self.view {
-            return Ok(page.find(key));
+        match &self.view {
+            View::Stored(Stored { inline: Some(page), .. }) => Ok(page.find(key)),
+            View::Stored(stored) => self.find_stored(stored.root, key),
+            View::Open(State { tree: Child::Page(root), .. }) => self.find_stored(*root, key),
+            View::Open(_) => {
+                let mut cursor = self.cursor();
+                Ok(cursor.seek_item(key)?.filter(|item| *item.key == *key))
+            }
         }
-        let mut cursor = self.cursor();
-        Ok(cursor.seek_item(key)?.filter(|item| *item.key == *key))
+    }
+
+    /// Where nothing is changed: the same as with a cursor, which would keep the whole way, and go on to the next leaf if
+    /// there is no such key.
+    fn find_stored(&self, root: u64, key: &[u8]) -> Result<Option<LeafItem>> {
+        let mut page = self.root_page(root)?;
+        let mut bounds = Bounds::default();
+        for _ in 0..=DEEPEST_TREE {
+            if page.is_leaf() {
+                return Ok(page.find(key));
+            }
+            let index = page.towards(key);
+            let Some(child) = page.child(index) else { break };
+            bounds = bounds.below(&page, index);
+            page = self.pages.load(child)?;
+            bounds.check(&page)?;
+        }
+        Err(Error::corrupt("the tree of a bucket is too deep"))
+    }
+
+    /// Where each look-up begins. An image has a bucket of its own, which is asked for each of its keys.
+    fn root_page(&self, root: u64) -> Result<Arc<Page>> {
+        if let Some(page) = self.root.get() {
+            return Ok(Arc::clone(page));
+        }
+        let page = self.pages.load(root)?;
+        Ok(Arc::clone(self.root.get_or_init(|| page)))
     }
 
     /// The value of a key; `None` when there is none or when it is the name of a bucket.
@@ -200,7 +234,7 @@ impl<'t> Bucket<'t> {
     fn open_bucket(&self, name: &[u8]) -> Option<Bucket<'t>> {
         let View::Open(state) = &self.view else { return None };
         let state = state.open.get(name)?;
-        Some(Bucket { pages: self.pages, view: View::Open(state) })
+        Some(Bucket::open(self.pages, state))
     }
 
     fn stored_bucket(&self, item: &LeafItem) -> Result<Option<Bucket<'t>>> {
@@ -208,7 +242,7 @@ impl<'t> Bucket<'t> {
             return Ok(None);
         }
         let stored = Stored::parse(&item.value).during(|| format!("bucket {:?}", item.key))?;
-        Ok(Some(Bucket { pages: self.pages, view: View::Stored(stored) }))
+        Ok(Some(Bucket { pages: self.pages, view: View::Stored(stored), root: OnceCell::new() }))
     }
 
     /// The number that [`BucketMut::next_sequence`] counts.
@@ -272,7 +306,7 @@ impl<'t> BucketMut<'t> {
 
     /// The same for reading.
     pub fn view(&self) -> Bucket<'_> {
-        Bucket { pages: self.pages, view: View::Open(self.state) }
+        Bucket::open(self.pages, self.state)
     }
 
     /// See [`Bucket::get`].

@@ -219,6 +219,20 @@ impl Page {
         None
     }
 
+    /// The element of a branch below which the key would be.
+    pub(super) fn towards(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.key(middle) > key {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low.saturating_sub(1)
+    }
+
     /// The page that a branch's element leads to; `None` for a leaf.
     pub(super) fn child(&self, index: usize) -> Option<u64> {
         if self.leaf || index >= self.count {
