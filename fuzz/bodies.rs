@@ -66,7 +66,7 @@ pub(crate) fn docker_images(input: &[u8]) {
 /// What lies in Docker's store, whatever it is: its names, configs, and parents. Parts of the input end with 0xff 0xff; the
 /// first is the file of names, of the others every third is the parent of the one before, as far as there is one.
 pub(crate) fn docker_store(input: &[u8]) {
-    let place = Place::new();
+    let place = Place::in_memory();
     let root = place.0.join("root");
     let content = root.join("imagedb/content/sha256");
     fs::create_dir_all(&content).expect("directories");
@@ -77,7 +77,7 @@ pub(crate) fn docker_store(input: &[u8]) {
     };
     write(root.join("repositories.json"), parts.next().unwrap_or_default());
     let mut last: Option<Digest> = None;
-    for (number, part) in parts.enumerate().take(20) {
+    for (number, part) in parts.enumerate().take(9) {
         match last.filter(|_| number % 3 == 2) {
             Some(child) => {
                 let metadata = root.join("imagedb/metadata/sha256").join(child.hex());
@@ -234,9 +234,19 @@ struct Place(PathBuf);
 
 impl Place {
     fn new() -> Place {
+        Place::below(&std::env::temp_dir())
+    }
+
+    /// Where nothing waits for a disk, for what is only files and directories.
+    fn in_memory() -> Place {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Place::below(memory) } else { Place::new() }
+    }
+
+    fn below(dir: &Path) -> Place {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("isula-storage-fuzz-{}-{number}", std::process::id()));
+        let path = dir.join(format!("isula-storage-fuzz-{}-{number}", std::process::id()));
         fs::create_dir(&path).expect("a directory for temporary files");
         Place(path)
     }

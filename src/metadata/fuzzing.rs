@@ -14,11 +14,19 @@ use crate::time::Timestamp;
 
 /// Most images of a list that are looked at one by one.
 const MOST: usize = 50;
+/// Most of them, and most namespaces, that are changed: each change is a commit.
+const MOST_CHANGED: usize = 5;
+/// Most that is put into a file.
+const MOST_PLACED: usize = 300;
 
 /// Takes the input as a file, or as what lies in one; whatever it is, images are read and changed.
 pub fn images(input: &[u8]) {
     let Some((mode, rest)) = input.split_first() else { return };
-    let made = if mode % 4 == 0 { boltfile::in_memory(rest.to_vec()) } else { built(mode % 4, rest) };
+    let made = match mode % 8 {
+        0 => boltfile::in_memory(rest.to_vec()),
+        4 => boltfile::sealed_in_memory(rest.to_vec()),
+        kind => built(kind % 4, rest),
+    };
     let Ok(file) = made else { return };
     let database = Database { file, path: "memory".into() };
     match database.schema() {
@@ -41,7 +49,10 @@ fn built(kind: u8, input: &[u8]) -> Result<BoltFile> {
             _ => {}
         }
         let mut input = Input(input);
-        while !input.0.is_empty() {
+        for _ in 0..MOST_PLACED {
+            if input.0.is_empty() {
+                break;
+            }
             input.place(&mut v1, usize::from(input.peek() % 5));
         }
     }
@@ -95,7 +106,8 @@ impl<'a> Input<'a> {
             0 => format!("sha256:{:064x}", self.byte()).into_bytes(),
             1 => varint::encode(i64::from(self.byte()) - 8),
             2 => gotime::encode(Timestamp { seconds: i64::from(self.byte()), nanos: 0 }),
-            3 => vec![self.byte(); 40_000],
+            // More than a page.
+            3 => vec![self.byte(); 2_500],
             _ => self.bytes().to_vec(),
         }
     }
@@ -182,7 +194,7 @@ fn changed(file: &NamespacedFile) {
         target: Target { media_type: "m".to_owned(), digest: format!("sha256:{:064x}", 7), size: 1 },
         ..NamespacedImage::default()
     };
-    for namespace in namespaces.iter().map(String::as_str).chain(["fresh"]).take(MOST) {
+    for namespace in namespaces.iter().map(String::as_str).take(MOST_CHANGED).chain(["fresh"]) {
         let made = file.create(namespace, &new.clone().with_labels([("k", "v")]));
         if made.is_ok() {
             assert_eq!(file.get(namespace, "new").expect("it was made").target, new.target);
@@ -191,7 +203,7 @@ fn changed(file: &NamespacedFile) {
             Ok(listing) => listing.images.into_iter().map(|image| image.name).collect(),
             Err(_) => continue,
         };
-        for name in before.iter().take(MOST) {
+        for name in before.iter().take(MOST_CHANGED) {
             let image = NamespacedImage { name: name.clone(), ..new.clone() };
             if file.update(namespace, &image, &["target"]).is_ok() {
                 assert_eq!(file.get(namespace, name).expect("it is there").target, new.target);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::bytes::{Slice, u64_at};
 use super::cursor::{Cursor, CursorMut};
 use super::node::{Child, Space, release};
-use super::page::{BUCKET, LeafItem, Page, encode_leaf, leaf_size};
+use super::page::{BUCKET, Found, LeafItem, Page, encode_leaf, leaf_size};
 use super::pager::Pages;
 use super::spans::Spans;
 use super::walk::{Bounds, DEEPEST_TREE, Seen, walk};
@@ -175,21 +175,22 @@ impl<'t> Bucket<'t> {
         }
     }
 
-    fn find(&self, key: &[u8]) -> Result<Option<LeafItem>> {
+    fn find(&self, key: &[u8]) -> Result<Option<Found>> {
         match &self.view {
             View::Stored(Stored { inline: Some(page), .. }) => Ok(page.find(key)),
             View::Stored(stored) => self.find_stored(stored.root, key),
             View::Open(State { tree: Child::Page(root), .. }) => self.find_stored(*root, key),
             View::Open(_) => {
                 let mut cursor = self.cursor();
-                Ok(cursor.seek_item(key)?.filter(|item| *item.key == *key))
+                let item = cursor.seek_item(key)?.filter(|item| *item.key == *key);
+                Ok(item.map(|item| Found { flags: item.flags, value: item.value }))
             }
         }
     }
 
     /// Where nothing is changed: the same as with a cursor, which would keep the whole way, and go on to the next leaf if
     /// there is no such key.
-    fn find_stored(&self, root: u64, key: &[u8]) -> Result<Option<LeafItem>> {
+    fn find_stored(&self, root: u64, key: &[u8]) -> Result<Option<Found>> {
         let mut page = self.root_page(root)?;
         let mut bounds = Bounds::default();
         for _ in 0..=DEEPEST_TREE {
@@ -224,8 +225,8 @@ impl<'t> Bucket<'t> {
         if let Some(open) = self.open_bucket(name) {
             return Ok(Some(open));
         }
-        match self.find(name)? {
-            Some(item) => self.stored_bucket(&item),
+        match self.find(name)?.filter(Found::is_bucket) {
+            Some(found) => self.stored_bucket(name, &found.value).map(Some),
             None => Ok(None),
         }
     }
@@ -237,12 +238,9 @@ impl<'t> Bucket<'t> {
         Some(Bucket::open(self.pages, state))
     }
 
-    fn stored_bucket(&self, item: &LeafItem) -> Result<Option<Bucket<'t>>> {
-        if !item.is_bucket() {
-            return Ok(None);
-        }
-        let stored = Stored::parse(&item.value).during(|| format!("bucket {:?}", item.key))?;
-        Ok(Some(Bucket { pages: self.pages, view: View::Stored(stored), root: OnceCell::new() }))
+    fn stored_bucket(&self, name: &[u8], value: &Slice) -> Result<Bucket<'t>> {
+        let stored = Stored::parse(value).during(|| format!("bucket {:?}", Slice::copy(name)))?;
+        Ok(Bucket { pages: self.pages, view: View::Stored(stored), root: OnceCell::new() })
     }
 
     /// The number that [`BucketMut::next_sequence`] counts.
@@ -271,7 +269,8 @@ impl<'t> Bucket<'t> {
             Some(next?.map(|item| {
                 let inner = match bucket.open_bucket(&item.key) {
                     Some(open) => Ok(Some(open)),
-                    None => bucket.stored_bucket(&item),
+                    None if item.is_bucket() => bucket.stored_bucket(&item.key, &item.value).map(Some),
+                    None => Ok(None),
                 };
                 (item.key, inner)
             }))
@@ -344,8 +343,8 @@ impl<'t> BucketMut<'t> {
     /// A bucket within this one for changes; `None` as in [`Bucket::bucket`].
     pub fn bucket(&mut self, name: &[u8]) -> Result<Option<BucketMut<'_>>> {
         if !self.state.open.contains_key(name) {
-            let Some(item) = self.view().find(name)?.filter(LeafItem::is_bucket) else { return Ok(None) };
-            let stored = Stored::parse(&item.value).during(|| format!("bucket {:?}", item.key))?;
+            let Some(found) = self.view().find(name)?.filter(Found::is_bucket) else { return Ok(None) };
+            let stored = Stored::parse(&found.value).during(|| format!("bucket {:?}", Slice::copy(name)))?;
             let depth = self.deeper()?;
             self.state.open.insert(Slice::copy(name), State::new(stored, depth));
         }

@@ -6,24 +6,44 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+/// Longest buffer that is copied to have its count beside it: a page of the largest size.
+const LARGEST_SMALL: usize = 64 << 10;
+
 /// A key or a value. Cheap to clone; keeps the page it lies in in memory, also after the transaction has ended.
 #[derive(Clone, Default)]
 pub struct Slice {
-    buffer: Arc<Vec<u8>>,
+    buffer: Buffer,
     range: Range<usize>,
+}
+
+#[derive(Clone)]
+enum Buffer {
+    /// Counted in front of the bytes: pages are asked for often, and each step on the way to the bytes takes its time.
+    Small(Arc<[u8]>),
+    /// Not copied, for which there may be no memory.
+    Large(Arc<Vec<u8>>),
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer::Small(Arc::default())
+    }
 }
 
 impl Slice {
     /// Copies.
     pub(super) fn copy(bytes: &[u8]) -> Slice {
-        Slice::from(bytes.to_vec())
+        if bytes.len() > LARGEST_SMALL {
+            return Slice::from(bytes.to_vec());
+        }
+        Slice { buffer: Buffer::Small(Arc::from(bytes)), range: 0..bytes.len() }
     }
 
     /// A part of it; `None` where it is not that long.
     pub(super) fn part(&self, start: usize, length: usize) -> Option<Slice> {
         let start = self.range.start.checked_add(start)?;
         let end = start.checked_add(length).filter(|end| *end <= self.range.end)?;
-        Some(Slice { buffer: Arc::clone(&self.buffer), range: start..end })
+        Some(Slice { buffer: self.buffer.clone(), range: start..end })
     }
 
     /// What follows the first `start` bytes.
@@ -34,8 +54,11 @@ impl Slice {
 
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Slice {
+        if bytes.len() <= LARGEST_SMALL {
+            return Slice::copy(&bytes);
+        }
         let range = 0..bytes.len();
-        Slice { buffer: Arc::new(bytes), range }
+        Slice { buffer: Buffer::Large(Arc::new(bytes)), range }
     }
 }
 
@@ -43,7 +66,11 @@ impl Deref for Slice {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.buffer.get(self.range.clone()).unwrap_or_default()
+        let all: &[u8] = match &self.buffer {
+            Buffer::Small(bytes) => bytes,
+            Buffer::Large(bytes) => bytes,
+        };
+        all.get(self.range.clone()).unwrap_or_default()
     }
 }
 

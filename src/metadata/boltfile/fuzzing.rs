@@ -36,6 +36,12 @@ pub(in crate::metadata) fn in_memory(content: Vec<u8>) -> Result<BoltFile> {
     open(&Recording::of(content), &options(1024, Freelist::Stored))
 }
 
+/// The same, with checksums of its meta pages that are right.
+pub(in crate::metadata) fn sealed_in_memory(mut content: Vec<u8>) -> Result<BoltFile> {
+    super::meta::seal(&mut content, 1024);
+    in_memory(content)
+}
+
 /// How deep it is looked: this recurses.
 const DEEPEST: usize = 150;
 

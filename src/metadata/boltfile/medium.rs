@@ -120,8 +120,8 @@ impl Medium for Recording {
         let recorded = self.0.lock();
         let rest = recorded.content.get(to_usize(at)..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(rest) {
-            *to = *from;
+        if let Some((to, from)) = buffer.get_mut(..count).zip(rest.get(..count)) {
+            to.copy_from_slice(from);
         }
         Ok(count)
     }

@@ -88,6 +88,18 @@ pub(super) fn is_page_size(size: usize) -> bool {
     size.is_power_of_two() && (SMALLEST_PAGE..=LARGEST_PAGE).contains(&size)
 }
 
+/// Makes the checksums of both meta pages right, for whoever tries what else may be wrong.
+pub(super) fn seal(content: &mut [u8], page_size: usize) {
+    for slot in [0, page_size] {
+        let Some(meta) = content.get_mut(slot..).and_then(|rest| rest.get_mut(HEADER..HEADER + CHECKED + 8))
+        else {
+            continue;
+        };
+        let (checked, sum) = meta.split_at_mut(CHECKED);
+        sum.copy_from_slice(&checksum(checked).to_ne_bytes());
+    }
+}
+
 /// FNV-1a, 64 bits.
 fn checksum(bytes: &[u8]) -> u64 {
     bytes

@@ -90,6 +90,19 @@ impl LeafItem {
     }
 }
 
+/// What belongs to a key in a leaf.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub flags: u32,
+    pub value: Slice,
+}
+
+impl Found {
+    pub(super) fn is_bucket(&self) -> bool {
+        self.flags & BUCKET != 0
+    }
+}
+
 /// A branch or leaf page whose elements lie within it, with keys in ascending order.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -205,18 +218,29 @@ impl Page {
         self.key_range(index).and_then(|range| self.bytes.part(range.start, range.len())).unwrap_or_default()
     }
 
-    /// The element of a leaf with this key.
-    pub(super) fn find(&self, key: &[u8]) -> Option<LeafItem> {
+    /// What belongs to this key in a leaf.
+    pub(super) fn find(&self, key: &[u8]) -> Option<Found> {
         let (mut low, mut high) = (0, self.count);
         while low < high {
             let middle = low.midpoint(high);
             match self.key(middle).cmp(key) {
                 Ordering::Less => low = middle + 1,
-                Ordering::Equal => return self.item(middle),
+                Ordering::Equal => return self.found(middle),
                 Ordering::Greater => high = middle,
             }
         }
         None
+    }
+
+    fn found(&self, index: usize) -> Option<Found> {
+        if !self.leaf {
+            return None;
+        }
+        let value = self.value_range(index)?;
+        Some(Found {
+            flags: u32_at(&self.bytes, self.element(index)?)?,
+            value: self.bytes.part(value.start, value.len())?,
+        })
     }
 
     /// The element of a branch below which the key would be.
