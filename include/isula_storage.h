@@ -213,7 +213,7 @@ struct containerd_images_image {
  */
 struct containerd_images_image_list {
     /**
-     * The images, one behind the other. Never NULL.
+     * The images, one behind the other. Never NULL. All that they point to goes with the list, and is not freed by itself.
      */
     struct containerd_images_image *images;
     /**
@@ -265,7 +265,7 @@ struct containerd_images_namespaced_image {
  */
 struct containerd_images_namespaced_image_list {
     /**
-     * The images, one behind the other. Never NULL.
+     * The images, one behind the other. Never NULL. All that they point to goes with the list, and is not freed by itself.
      */
     struct containerd_images_namespaced_image *images;
     /**
@@ -386,7 +386,8 @@ struct docker_image_config {
 };
 
 /**
- * An image. U+FFFD stands in its texts for a NUL, and for what is no Unicode; `json` has the bytes as they are.
+ * An image. U+FFFD stands in its texts for a NUL, and for what is no Unicode; `json` has the bytes as they are. All that it
+ * points to goes with it, and is not freed by itself.
  */
 struct docker_image {
     /**
@@ -1422,7 +1423,7 @@ bool containerd_images_is_not_found(void);
 bool containerd_images_is_exists(void);
 
 /**
- * Frees the members of an image and zeroes it; the struct stays.
+ * Frees the members of an image and zeroes it; the struct stays. Not for an image of a list, which goes with its list.
  *
  * @param image borrowed; may be NULL
  *
@@ -1619,7 +1620,7 @@ int containerd_images_namespaced_import(struct containerd_images_namespaced *ima
                                         struct containerd_images_import_report *report);
 
 /**
- * Frees the members of an image and zeroes it; the struct stays.
+ * Frees the members of an image and zeroes it; the struct stays. Not for an image of a list, which goes with its list.
  *
  * @param image borrowed; may be NULL
  *

@@ -242,6 +242,27 @@ fn the_tool_shows_what_is_good_and_warns_of_the_rest() {
 
 /// The example of the documentation is compiled as it is printed, and run.
 #[test]
+fn names_that_would_change_a_terminal_are_escaped() {
+    let root = golden();
+    let path = root.join("overlay2");
+    let names = path.join("repositories.json");
+    let text = fs::read_to_string(&names).unwrap();
+    // Of an image that is there, and neither a name nor a tag.
+    let odd = text.replace("localhost/opq:v1", "x\\u001b[31m\\nforged:1");
+    assert_ne!(odd, text);
+    fs::write(&names, odd).unwrap();
+    let path = path.to_str().unwrap();
+    for command in ["images", "tree"] {
+        let printed = prints(&[command, path]);
+        assert!(printed.contains(r"x\u{1b}[31m\nforged:1"), "{printed}");
+        assert!(!printed.chars().any(|char| char.is_control() && char != '\n'), "{printed}");
+        assert!(!printed.lines().any(|line| line.starts_with("forged")), "{printed}");
+    }
+    let listed = json_of(&["images", path]).to_string();
+    assert!(listed.contains(r"x\u001b[31m\nforged:1"), "{listed}");
+}
+
+#[test]
 fn the_example_of_the_documentation_runs() {
     let place = TestRoot::in_memory("docker-example");
     let document = fs::read_to_string(source("docs/docker-images.md")).unwrap();

@@ -557,7 +557,7 @@ pub extern "C" fn containerd_images_is_exists() -> bool {
     containerd_images_error() == CONTAINERD_IMAGES_EXISTS
 }
 
-/// Frees the members of an image and zeroes it; the struct stays.
+/// Frees the members of an image and zeroes it; the struct stays. Not for an image of a list, which goes with its list.
 ///
 /// @param image borrowed; may be NULL
 ///

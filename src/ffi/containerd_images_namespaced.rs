@@ -454,7 +454,7 @@ pub unsafe extern "C" fn containerd_images_namespaced_import(
     })
 }
 
-/// Frees the members of an image and zeroes it; the struct stays.
+/// Frees the members of an image and zeroes it; the struct stays. Not for an image of a list, which goes with its list.
 ///
 /// @param image borrowed; may be NULL
 ///

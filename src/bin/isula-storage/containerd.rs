@@ -118,10 +118,6 @@ fn name(row: &Row) -> String {
     }
 }
 
-fn plain(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
-}
-
 fn value(row: &Row) -> Value {
     let labels = |labels: &Labels| json!(labels);
     let time = |time: Option<Timestamp>| time.and_then(Timestamp::to_utc_text);
@@ -155,10 +151,10 @@ fn table(rows: &[Row]) -> Result<()> {
             [
                 row.namespace.clone().unwrap_or_else(|| "-".to_owned()),
                 name(row),
-                plain(&target.digest),
+                print::plain(&target.digest),
                 u64::try_from(target.size).map_or_else(|_| "-".to_owned(), |size| Bytes(size).to_string()),
                 updated.map_or_else(|| "-".to_owned(), |updated| print::age(Some(&updated), now)),
-                plain(&target.media_type),
+                print::plain(&target.media_type),
             ]
         })
         .collect();

@@ -111,7 +111,8 @@ fn shown(id: &Digest, whole: bool) -> String {
 
 fn names(db: &ImageDb, image: &Image) -> String {
     let names = db.names(&image.id);
-    if names.is_empty() { "<none>".to_owned() } else { names.join(", ") }
+    // Names that are none are kept as they are found.
+    if names.is_empty() { "<none>".to_owned() } else { print::plain(&names.join(", ")) }
 }
 
 fn images(args: &Args, opened: &Opened, no_trunc: bool) -> Result<()> {

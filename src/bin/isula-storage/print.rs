@@ -39,6 +39,11 @@ fn tolerate(result: io::Result<()>) -> Result<bool> {
     }
 }
 
+/// A text of others on one line: what would do something to a terminal is escaped.
+pub(crate) fn plain(text: &str) -> String {
+    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
+}
+
 /// Widest column: one that is wider is not worth the room in all the other rows.
 const WIDEST: usize = 120;
 
