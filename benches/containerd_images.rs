@@ -97,6 +97,11 @@ struct Sizes {
     creates: usize,
 }
 
+/// Lists all images, and gives their number.
+type List<'a> = &'a mut dyn FnMut() -> usize;
+/// Gets one.
+type Get<'a> = &'a mut dyn FnMut(&CStr);
+
 /// What both schemas are asked for, in a form that can be measured alike.
 trait Images: Sized {
     const TITLE: &'static str;
@@ -109,7 +114,7 @@ trait Images: Sized {
     fn get_many_in_one(&self, names: &[String]);
     fn create(&self, number: usize);
     /// Calls `measure` with a list, and a get of one name, through C, each with freeing.
-    fn through_c(path: &CStr, measure: &mut dyn FnMut(&mut dyn FnMut() -> usize, &mut dyn FnMut(&CStr)));
+    fn through_c(path: &CStr, measure: &mut dyn FnMut(List<'_>, Get<'_>));
 }
 
 const READ_ONLY: CContainerdImagesOptions =
@@ -151,7 +156,7 @@ impl Images for ImageFile {
     fn create(&self, number: usize) {
         self.put(name(number).as_bytes(), &target(number)).unwrap();
     }
-    fn through_c(path: &CStr, measure: &mut dyn FnMut(&mut dyn FnMut() -> usize, &mut dyn FnMut(&CStr))) {
+    fn through_c(path: &CStr, measure: &mut dyn FnMut(List<'_>, Get<'_>)) {
         // SAFETY: strings and structs that are whole; what comes is cleared once.
         let file = unsafe { containerd_images_open(path.as_ptr(), &READ_ONLY) };
         assert!(!file.is_null());
@@ -210,7 +215,7 @@ impl Images for NamespacedFile {
     fn create(&self, number: usize) {
         NamespacedFile::create(self, NAMESPACE, &image(number)).unwrap();
     }
-    fn through_c(path: &CStr, measure: &mut dyn FnMut(&mut dyn FnMut() -> usize, &mut dyn FnMut(&CStr))) {
+    fn through_c(path: &CStr, measure: &mut dyn FnMut(List<'_>, Get<'_>)) {
         let namespace = CString::new(NAMESPACE).unwrap();
         // SAFETY: strings and structs that are whole; what comes is cleared once.
         let file = unsafe { containerd_images_namespaced_open(path.as_ptr(), &READ_ONLY) };

@@ -92,9 +92,11 @@ impl Packer {
         let size =
             size_of::<T>().next_multiple_of(ALIGNMENT).checked_mul(values.len()).ok_or_else(too_large)?;
         let at = self.aligned.take(size)?;
-        // SAFETY: within the block, as `take` has checked; NULL with an offset is never used.
-        let array: *mut T =
-            if self.is_measuring() { ptr::null_mut() } else { unsafe { self.start.add(at).cast() } };
+        let mut array: *mut T = ptr::null_mut();
+        if !self.is_measuring() {
+            // SAFETY: within the block, as `take` has checked.
+            array = unsafe { self.start.add(at) }.cast();
+        }
         for (index, value) in values.iter().enumerate() {
             let value = build(self, value)?;
             if !array.is_null() {
