@@ -80,16 +80,21 @@ impl Machine {
         if is_inside() || !is_ready() {
             return;
         }
-        let status = self.boot();
+        let status = self.boot(&mut |_| ());
         assert_eq!(status, 0, "group {group} failed in the virtual machine (its output is above)");
     }
 
     /// Runs the group; its exit status. Power cuts give `None`.
     pub fn run_until_cut(self) -> Option<i32> {
-        Some(self.boot()).filter(|status| *status != NO_MACHINE)
+        self.run_and_listen(&mut |_| ())
     }
 
-    fn boot(self) -> i32 {
+    /// The same; hears every line of output.
+    pub fn run_and_listen(self, heard: &mut dyn FnMut(&str)) -> Option<i32> {
+        Some(self.boot(heard)).filter(|status| *status != NO_MACHINE)
+    }
+
+    fn boot(self, heard: &mut dyn FnMut(&str)) -> i32 {
         let program = std::env::current_exe().unwrap();
         let mut command = Command::new(script());
         if self.udev {
@@ -112,6 +117,7 @@ impl Machine {
         for line in output.split(b'\n') {
             // Not through print!, which keeps it for tests that fail.
             let mut line = line.unwrap();
+            heard(&String::from_utf8_lossy(&line));
             line.push(b'\n');
             std::io::stdout().write_all(&line).unwrap();
         }

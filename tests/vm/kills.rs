@@ -3,13 +3,14 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use isula_storage::driver::GraphDriver;
 
 use crate::guest::Scenario;
 use crate::layers;
 use crate::scene::*;
+use crate::steps::{self, Step};
 
 pub const ALL: &[Scenario] = crate::scenarios! {
     killed_while_a_layer_is_made
@@ -19,10 +20,8 @@ pub const ALL: &[Scenario] = crate::scenarios! {
     killed_while_the_base_is_made
 };
 
-/// Calls at which it is killed, each time at another one of them.
-const CALLS: [&str; 7] = ["ioctl", "fsync", "renameat", "unlinkat", "mkdirat", "mount", "fsmount"];
-/// How many moments of one kind are looked for at most.
-const MOMENTS: usize = 4;
+/// How often a step is tried to be hit: what is waited for may be there at once the next time.
+const TRIES: usize = 3;
 
 /// What a process of its own does to the store in `VM_PLACE`, and is killed at.
 pub fn do_deed(deed: &str, place: &Path) {
@@ -31,7 +30,13 @@ pub fn do_deed(deed: &str, place: &Path) {
         options: options(&[]),
         ..layers::options(&root, "devicemapper")
     };
+    if deed == "base" {
+        steps::begin();
+    }
     let driver = isula_storage::driver::open(&options).unwrap_or_else(|error| panic!("{}", error.report()));
+    if deed != "base" {
+        steps::begin();
+    }
     match deed {
         "base" => {}
         "create" => create(&*driver, "new", Some("bottom")).unwrap(),
@@ -49,16 +54,9 @@ pub fn do_deed(deed: &str, place: &Path) {
 /// Runs a deed and kills it at the `count`th such call; whether it was still running.
 pub fn kill_at(deed: &str, place: &Path, call: &str, count: usize) -> bool {
     let inject = format!("inject={call}:signal=KILL:when={count}");
-    let status = Command::new("strace")
-        .args(["-qqq", "-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject])
-        .arg(std::env::current_exe().unwrap())
-        .args(["deed", "--exact", "--nocapture", "--test-threads=1"])
-        .env("VM_DEED", deed)
-        .env("VM_PLACE", place)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-qqq", "-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+    let status = strace(command, deed, place);
     if status.success() {
         return false;
     }
@@ -67,6 +65,18 @@ pub fn kill_at(deed: &str, place: &Path, call: &str, count: usize) -> bool {
         "{deed} at {call} {count}: {status}"
     );
     true
+}
+
+/// Runs a deed under strace.
+pub fn strace(mut command: Command, deed: &str, place: &Path) -> ExitStatus {
+    command.arg(std::env::current_exe().unwrap()).args([
+        "deed",
+        "--exact",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command.env("VM_DEED", deed).env("VM_PLACE", place);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap()
 }
 
 /// Everything fits together, and the next creation works.
@@ -104,40 +114,45 @@ pub fn prepare(driver: &dyn GraphDriver, deed: &str) {
     }
 }
 
+/// Kills at each step in turn: with those before it done, and it and all after it not.
 fn kill_again_and_again(deed: &str) {
     let pool = Pool::new();
     let place = Place::new();
-    {
+    let again = || {
         let driver = place.driver();
         prepare(&*driver, deed);
         driver.clean_up().unwrap();
-    }
-    let mut kills = 0;
-    for call in CALLS {
-        let mut count = 1;
-        let mut moments = 0;
-        // The first moments, and then ever rarer ones.
-        while moments < MOMENTS && kill_at(deed, place.path(), call, count) {
-            let what = format!("{deed} killed at {call} {count}");
-            let driver = place.driver();
-            check(&*driver, &what);
-            prepare(&*driver, deed);
-            driver.clean_up().unwrap();
-            drop(driver);
-            assert_eq!((pool.devices(), place.mounts().len()), (Vec::<String>::new(), 0), "{what}");
-            count += 1 + count / 2;
-            moments += 1;
-            kills += 1;
-        }
+    };
+    again();
+    let all = steps::of(deed, place.path());
+    again();
+    for (number, step) in all.iter().enumerate() {
+        let what =
+            format!("{deed} killed at step {}, {} {} {}", number + 1, step.call, step.count, step.what);
+        assert!(is_hit(deed, place.path(), step, again), "{what}: it was not");
         let driver = place.driver();
+        check(&*driver, &what);
         prepare(&*driver, deed);
+        // What was mounted stays so.
+        unmount(&*driver, "new");
         driver.clean_up().unwrap();
+        drop(driver);
+        assert_eq!((pool.devices(), place.mounts().len()), (Vec::<String>::new(), 0), "{what}");
     }
-    println!("    killed {kills} times");
-    assert!(kills >= 8, "{deed}: only {kills}");
+    println!("    killed at each of {} steps: {}", all.len(), steps::names(&all));
     let wanted = if matches!(deed, "remove" | "mount") { 3 } else { 2 };
     drop(place);
     assert_eq!(pool.ids().len(), wanted, "no device without a layer");
+}
+
+fn is_hit(deed: &str, place: &Path, step: &Step, again: impl Fn()) -> bool {
+    (0..TRIES).any(|_| {
+        let hit = kill_at(deed, place, &step.call, step.count);
+        if !hit {
+            again();
+        }
+        hit
+    })
 }
 
 fn killed_while_a_layer_is_made() {
@@ -157,27 +172,24 @@ fn killed_while_a_layer_is_mounted() {
 }
 
 fn killed_while_the_base_is_made() {
-    let mut kills = 0;
-    for call in ["ioctl", "fsync", "renameat"] {
-        let mut count = 1;
-        loop {
-            let pool = Pool::new();
-            let place = Place::new();
-            if !kill_at("base", place.path(), call, count) {
-                break;
-            }
-            let what = format!("killed at {call} {count}");
-            let driver = place.driver();
-            make_bottom(&*driver);
-            check(&*driver, &what);
-            driver.clean_up().unwrap();
-            drop(driver);
-            drop(place);
-            assert_eq!(pool.ids().len(), 2, "{what}");
-            count = 2 * count + 1;
-            kills += 1;
-        }
+    let all = {
+        let _pool = Pool::new();
+        let place = Place::new();
+        steps::of("base", place.path())
+    };
+    let chosen = steps::spread(all.clone(), if steps::wants_all() { all.len() + 1 } else { 24 });
+    for step in &chosen {
+        let pool = Pool::new();
+        let place = Place::new();
+        let what = format!("killed at {} {} {}", step.call, step.count, step.what);
+        assert!(kill_at("base", place.path(), &step.call, step.count), "{what}: it was not");
+        let driver = place.driver();
+        make_bottom(&*driver);
+        check(&*driver, &what);
+        driver.clean_up().unwrap();
+        drop(driver);
+        drop(place);
+        assert_eq!(pool.ids().len(), 2, "{what}");
     }
-    println!("    killed {kills} times");
-    assert!(kills >= 5, "only {kills}");
+    println!("    killed at {} of {} steps: {}", chosen.len(), all.len(), steps::names(&chosen));
 }

@@ -46,6 +46,7 @@ mod power;
 mod quota;
 mod quota_crash;
 mod scene;
+mod steps;
 mod trouble;
 
 use host::Machine;
