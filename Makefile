@@ -105,8 +105,8 @@ bench-scale: cargo ## what many images and layers cost; settings: benches/scale.
 	cargo bench --locked --bench scale
 	cargo bench --locked --bench docker_images
 
-bench-devicemapper: cargo ## what layers of a thin pool cost while there are ever more, up to a thousand; in a virtual machine
-	VM_ONLY=many_layers cargo test --locked --test vm devicemapper_works_on -- --nocapture
+bench-devicemapper: cargo ## what layers of a thin pool cost while there are ever more, up to a thousand; in a virtual machine; VM_LAYERS=
+	cargo bench --locked --bench devicemapper
 
 bench-containerd: cargo ## files of ten thousand images of containerd; settings: benches/containerd_images.rs
 	cargo bench --locked --bench containerd_images

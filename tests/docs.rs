@@ -104,3 +104,18 @@ fn every_clause_about_hostile_input_names_its_tests_and_each_of_the_suite_has_a_
         suite.difference(&named).filter(|name| !helpers.contains(&name.as_str())).collect();
     assert!(left.is_empty(), "tests without a clause: {left:#?}");
 }
+
+#[test]
+fn every_weakness_of_the_reference_s_devicemapper_driver_names_its_tests() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/testing.md")).unwrap();
+    let rows = text.lines().skip_while(|line| *line != "| weakness | tests |").skip(2);
+    let rows: Vec<&str> = rows.take_while(|line| line.starts_with("| ")).collect();
+    let numbered =
+        rows.iter().filter_map(|row| row.trim_start_matches("| ").split_once(". ")?.0.parse::<u32>().ok());
+    assert!(numbered.eq(1..=14), "{rows:#?}");
+    let tests = tests();
+    let missing: Vec<&str> =
+        rows.iter().flat_map(|row| tests_of(row)).filter(|name| !tests.contains(*name)).collect();
+    assert!(missing.is_empty(), "tests that do not exist: {missing:#?}");
+}

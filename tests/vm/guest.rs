@@ -31,7 +31,10 @@ pub fn run() {
         }
         "conformance" => all = super::conform::all(),
         "daemons" => all.extend(super::daemons::ALL),
-        "udev" => all.extend(super::life::WITH_UDEV),
+        "udev" => {
+            all.extend(super::life::WITH_UDEV);
+            all.extend(super::udev::ALL);
+        }
         "kills" => all.extend(super::kills::ALL),
         "power" => all.extend(super::power::ALL),
         "quota" => all.extend(super::quota::ALL),

@@ -34,6 +34,7 @@ mod storages;
 
 mod bounds;
 mod conform;
+mod costs;
 mod daemons;
 mod disk;
 mod full;
@@ -48,6 +49,7 @@ mod quota_crash;
 mod scene;
 mod steps;
 mod trouble;
+mod udev;
 
 use host::Machine;
 

@@ -23,13 +23,19 @@ impl Store {
         if self.find(id).is_none() {
             return Ok(None);
         }
-        self.release(id)?;
-        let aside = self.home.state()?.quarantine(&self.metadata, id.as_str(), reason)?;
-        // Its id stays taken.
-        self.records.write().remove(id.as_str());
-        if let Err(error) = self.mounts.remove_empty_dir(id.as_str()) {
-            log::warn!("{}", error.report());
-        }
+        let device = self.device(id.as_str());
+        let aside = {
+            let mut used = device.lock();
+            self.release(id, &mut used)?;
+            let aside = self.home.state()?.quarantine(&self.metadata, id.as_str(), reason)?;
+            // Its id stays taken.
+            self.records.write().remove(id.as_str());
+            if let Err(error) = self.mounts.remove_empty_dir(id.as_str()) {
+                log::warn!("{}", error.report());
+            }
+            aside
+        };
+        drop(device);
         self.forget_use(id.as_str());
         Ok(Some(aside))
     }

@@ -72,7 +72,7 @@ impl Store {
 
     fn make_base(&self) -> Result<()> {
         let size = self.options.new_base_size();
-        let record = self.make_device(NewDevice { hash: BASE, size, origin: None })?;
+        let record = self.make_device(NewDevice { hash: BASE, size, origin: None, active: None })?;
         let device = self.device(BASE);
         let mut used = device.lock();
         let made = self.fill_base(record, &mut used);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::persist::{self, Durability, step};
-use crate::sys::dm::{self, Gone, Removal};
+use crate::sys::dm::{self, Gone, Removal, Target};
 use crate::sys::ext4;
 use crate::sys::fs::Dir;
 use crate::sys::mount::{self, Detached, Device};
@@ -77,6 +77,7 @@ impl Store {
             }
         }
         let Some(info) = info else {
+            self.check_not_elsewhere(&table)?;
             step("make device")?;
             dm.create(name)?;
             let active =
@@ -102,6 +103,25 @@ impl Store {
         }
         // A crash while a snapshot of it was taken.
         if info.suspended { dm.resume(name) } else { Ok(()) }
+    }
+
+    /// Refuses a device of the pool that is active under a name that is not of this store: it is used through a copy of the
+    /// store, or was before the store's directory was made anew. The kernel would let both write.
+    fn check_not_elsewhere(&self, table: &Target) -> Result<()> {
+        let dm = &self.pool.dm;
+        for name in dm.names()?.iter().filter(|name| self.prefix.hash(name).is_none()) {
+            let found = match dm.table(name) {
+                Err(error) if dm::is_absent(&error) => continue,
+                found => found?,
+            };
+            if found.iter().any(|found| found.kind == table.kind && found.text == table.text) {
+                let message = format!(
+                    "device {name} is the same one of the pool: the store was copied, or its directory was made anew. End                      what uses that one, and remove it (dmsetup remove {name})"
+                );
+                return Err(Error::new(ErrorKind::InUse, message));
+            }
+        }
+        Ok(())
     }
 
     /// A device that a running daemon has made active is used as it is, by who only reads: open, it stays for as long.

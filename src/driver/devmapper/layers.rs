@@ -15,6 +15,7 @@ use crate::sys::fs::{Dir, random_hex};
 use crate::sys::mount;
 use crate::units::Bytes;
 
+use super::device::Use;
 use super::names::{self, BASE};
 use super::options;
 use super::records::Record;
@@ -131,22 +132,8 @@ impl Store {
                 other => drop(other.during(|| format!("take a snapshot of device {name}"))?),
             }
         }
-        let suspended = match active.then(|| self.pool.dm.suspend(&name)) {
-            None => false,
-            Some(Err(error)) if dm::is_absent(&error) => false,
-            Some(suspended) => {
-                suspended?;
-                true
-            }
-        };
-        let made = self.make_device(NewDevice { hash: id.as_str(), size, origin: Some(origin) });
-        if suspended {
-            match self.pool.dm.resume(&name) {
-                Err(error) if !dm::is_absent(&error) => log::error!("resume {name}: {}", error.report()),
-                _ => {}
-            }
-        }
-        made
+        let active = active.then_some(name.as_str());
+        self.make_device(NewDevice { hash: id.as_str(), size, origin: Some(origin), active })
     }
 
     pub(super) fn apply(
@@ -182,9 +169,10 @@ impl Store {
 
     pub(super) fn mount(&self, id: &LayerId, kind: LayerKind, label: Option<&str>) -> Result<()> {
         self.home.check_writable()?;
-        let record = self.layer(id)?;
-        let device = self.device(&record.hash);
+        let device = self.device(&self.layer(id)?.hash);
         let mut used = device.lock();
+        // Or it was removed meanwhile.
+        let record = self.layer(id)?;
         if self.is_mount_point(&record.hash)? {
             return Ok(());
         }
@@ -208,18 +196,21 @@ impl Store {
         if names::is_reserved(id.as_str()) {
             return Ok(());
         }
-        let device = self.device(id.as_str());
-        let mut used = device.lock();
+        self.unmount_locked(id, &mut self.device(id.as_str()).lock())
+    }
+
+    fn unmount_locked(&self, id: &LayerId, used: &mut Use) -> Result<()> {
         mount::unmount(&self.mounts.path().join(id)).during(|| format!("unmount layer {id}"))?;
         match self.record(id.as_str()) {
-            Some(record) => self.deactivate(&record, &mut used).map(drop),
+            Some(record) => self.deactivate(&record, used).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Unmounts a layer that is about to go and lets its device go; fails with `InUse` while it is mounted.
-    pub(super) fn release(&self, id: &LayerId) -> Result<()> {
-        self.unmount(id)?;
+    /// Unmounts a layer that is about to go and lets its device go; fails with `InUse` while it is mounted. Nobody can mount
+    /// it while the lock of its device is held.
+    pub(super) fn release(&self, id: &LayerId, used: &mut Use) -> Result<()> {
+        self.unmount_locked(id, used)?;
         if self.is_mount_point(id.as_str())? {
             let place = self.mounts.path().join(id);
             return Err(Error::new(ErrorKind::InUse, format!("{} is still mounted", place.display())));
@@ -231,13 +222,19 @@ impl Store {
     pub(super) fn remove(&self, id: &LayerId) -> Result<Gone> {
         self.home.check_writable()?;
         self.prefix.check(id)?;
-        self.release(id)?;
-        let gone = match self.record(id.as_str()) {
-            Some(record) => self.delete_device(&record)?,
-            None => Gone::Now,
+        let device = self.device(id.as_str());
+        let gone = {
+            let mut used = device.lock();
+            self.release(id, &mut used)?;
+            let gone = match self.record(id.as_str()) {
+                Some(record) => self.delete_device(&record)?,
+                None => Gone::Now,
+            };
+            step("remove mount point")?;
+            self.mounts.remove_empty_dir(id.as_str())?;
+            gone
         };
-        step("remove mount point")?;
-        self.mounts.remove_empty_dir(id.as_str())?;
+        drop(device);
         self.forget_use(id.as_str());
         Ok(gone)
     }

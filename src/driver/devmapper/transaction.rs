@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::error::{During, Error, ErrorKind, Result};
 use crate::persist::step;
-use crate::sys::dm::Gone;
+use crate::sys::dm::{self, Gone};
 use crate::units::Bytes;
 
 use super::names::{BASE, TRANSACTION};
@@ -45,6 +45,8 @@ pub(super) struct NewDevice<'a> {
     pub(super) size: Bytes,
     /// Id in the pool of the device that it is to be a snapshot of.
     pub(super) origin: Option<u32>,
+    /// Name of the origin's device, if it is active: what is written to it waits while the snapshot is taken.
+    pub(super) active: Option<&'a str>,
 }
 
 impl Work {
@@ -76,7 +78,7 @@ impl Store {
                 work.used.remove(&id);
             })?;
             let made = step("create in pool").and_then(|()| match new.origin {
-                Some(origin) => self.pool.create_snap(id, origin),
+                Some(origin) => self.at_rest(new.active, || self.pool.create_snap(id, origin)),
                 None => self.pool.create_thin(id),
             });
             match made {
@@ -113,6 +115,21 @@ impl Store {
                 }
             };
         }
+    }
+
+    /// Does something while nothing is written to an active device; one that is gone by now needs no rest.
+    fn at_rest(&self, active: Option<&str>, action: impl FnOnce() -> Result<()>) -> Result<()> {
+        let Some(name) = active else { return action() };
+        match self.pool.dm.suspend(name) {
+            Err(error) if dm::is_absent(&error) => return action(),
+            suspended => suspended?,
+        }
+        let done = action();
+        match self.pool.dm.resume(name) {
+            Err(error) if !dm::is_absent(&error) => log::error!("resume {name}: {}", error.report()),
+            _ => {}
+        }
+        done
     }
 
     /// What the pool says when it takes changes, and nothing is unfinished in it.

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::sys::fs::random_hex;
@@ -19,6 +20,31 @@ const PRIMARY_SOURCE: u32 = 0x0040 << 16;
 const TRIES: u32 = 20;
 /// Where a running udevd listens.
 const UDEVD: &str = "/run/udev/control";
+
+/// Longest wait for udevd: its workers are done in well under a second, and killed ones never are.
+const WAIT: Duration = Duration::from_secs(30);
+/// The same when nobody answered the last time.
+const WAIT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Whether udevd answered the last time: one that does not holds up one call for long, and the others not.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    is_silent: AtomicBool,
+}
+
+impl Patience {
+    /// Waits for a change to be dealt with; how long that was too short, if it was.
+    pub(super) fn wait(&self, cookie: &Cookie) -> Option<Duration> {
+        self.wait_at_most(cookie, WAIT, WAIT_AGAIN)
+    }
+
+    fn wait_at_most(&self, cookie: &Cookie, most: Duration, again: Duration) -> Option<Duration> {
+        let most = if self.is_silent.load(Ordering::Relaxed) { again } else { most };
+        let answered = cookie.wait(most);
+        self.is_silent.store(!answered, Ordering::Relaxed);
+        (!answered).then_some(most)
+    }
+}
 
 /// One announced change. Dropped: its semaphore is removed.
 #[derive(Debug)]
@@ -72,7 +98,7 @@ impl Cookie {
     }
 
     /// Waits until the rules are through; `false`: they were not after `most`.
-    pub(super) fn wait(&self, most: Duration) -> bool {
+    fn wait(&self, most: Duration) -> bool {
         let end = Instant::now() + most;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -132,6 +158,20 @@ mod tests {
         // SAFETY: one operation, valid for the whole call.
         assert_eq!(unsafe { libc::semop(cookie.semaphore, &raw mut down, 1) }, 0);
         assert!(cookie.wait(Duration::from_secs(3600)));
+    }
+
+    /// The reference waits three minutes each time, and keeps a core busy.
+    #[test]
+    fn who_does_not_answer_is_waited_for_only_once() {
+        let (long, short) = (Duration::from_millis(2), Duration::from_millis(1));
+        let patience = Patience::default();
+        let (silent, answered) = (Cookie::make().unwrap(), Cookie::make().unwrap());
+        // SAFETY: SETVAL takes an int as its fourth argument.
+        assert_eq!(unsafe { libc::semctl(answered.semaphore, 0, libc::SETVAL, 0 as libc::c_int) }, 0);
+        let wait = |cookie| patience.wait_at_most(cookie, long, short);
+        assert_eq!([wait(&silent), wait(&silent)], [Some(long), Some(short)]);
+        // Somebody does again.
+        assert_eq!([wait(&answered), wait(&silent)], [None, Some(long)]);
     }
 
     #[test]

@@ -77,6 +77,13 @@ impl State {
         self.devices.get_mut(name).ok_or_else(|| errno(libc::ENXIO, name))
     }
 
+    /// Whether a device is written to while a snapshot of it is taken, which the kernel would let happen.
+    fn is_busy(&self, id: u32) -> bool {
+        let text = format!("{POOL_DEVICE} {id}");
+        let uses = |target: &Option<Target>| target.as_ref().is_some_and(|target| target.text == text);
+        self.devices.values().any(|device| uses(&device.table) && !device.suspended)
+    }
+
     fn is_open(&self, id: u32) -> bool {
         let text = format!("{POOL_DEVICE} {id}");
         let uses = |target: &Option<Target>| target.as_ref().is_some_and(|target| target.text == text);
@@ -103,6 +110,7 @@ impl State {
         match words[0] {
             "create_thin" if self.pool.ids.insert(id(1)) => Ok(()),
             "create_snap" if !self.pool.ids.contains(&id(2)) => Err(errno(libc::ENODATA, text)),
+            "create_snap" if self.is_busy(id(2)) => Err(errno(libc::EINVAL, text)),
             "create_snap" if self.pool.ids.insert(id(1)) => Ok(()),
             "create_thin" | "create_snap" => Err(errno(libc::EEXIST, text)),
             "delete" if !self.pool.ids.contains(&id(1)) => Err(errno(libc::ENODATA, text)),

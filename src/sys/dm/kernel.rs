@@ -8,11 +8,10 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::cookie::Cookie;
+use super::cookie::{Cookie, Patience};
 use super::{Dm, Gone, Info, MAX_NAME, Removal, Target};
 use crate::error::{During, Error, ErrorKind, Result};
 
@@ -20,8 +19,6 @@ const NODES: &str = "/dev/mapper";
 const CONTROL: &str = "/dev/mapper/control";
 /// Mode of a node, as udev's rules have it.
 const NODE_MODE: u32 = 0o600;
-/// Longest wait for udevd: its workers are done in well under a second, and killed ones never are.
-const UDEV_WAIT: Duration = Duration::from_secs(30);
 
 /// Offsets in the head.
 mod at {
@@ -73,6 +70,7 @@ mod flag {
 #[derive(Debug)]
 pub struct Kernel {
     control: File,
+    patience: Patience,
 }
 
 impl Kernel {
@@ -88,7 +86,7 @@ impl Kernel {
             opened => opened,
         };
         match control {
-            Ok(control) => Ok(Kernel { control }),
+            Ok(control) => Ok(Kernel { control, patience: Patience::default() }),
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO)) => {
                 Err(Error::with_source(ErrorKind::Unsupported, "this kernel has no device-mapper", error))
             }
@@ -138,13 +136,10 @@ impl Kernel {
         let reply = self.call(call, &Request { event, ..request })?;
         if let Some(cookie) = cookie
             && reply.flags() & flag::UEVENT != 0
-            && !cookie.wait(UDEV_WAIT)
+            && let Some(waited) = self.patience.wait(&cookie)
         {
-            log::warn!(
-                "udev has not dealt with {} in {} s: going on without it",
-                request.name,
-                UDEV_WAIT.as_secs()
-            );
+            let (name, seconds) = (request.name, waited.as_secs());
+            log::warn!("udev has not dealt with {name} in {seconds} s: going on without it");
         }
         Ok(reply)
     }

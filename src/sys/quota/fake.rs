@@ -47,6 +47,8 @@ struct Known {
     refuses: Option<i32>,
     /// What happens the next time that a project is given to a directory.
     meanwhile: Option<u32>,
+    /// Projects whose record was asked for, in that order.
+    asked: Vec<u32>,
 }
 
 impl Fake {
@@ -60,6 +62,7 @@ impl Fake {
             largest: u32::MAX,
             refuses: None,
             meanwhile: None,
+            asked: Vec::new(),
         };
         Fake { root: root.to_owned(), known: Mutex::new(known), beside: Beside::default() }
     }
@@ -100,6 +103,11 @@ impl Fake {
     pub(crate) fn use_elsewhere(&self, id: u32, inodes: u64) {
         let usage = Usage { bytes: Bytes(inodes * 4096), inodes: Inodes(inodes) };
         self.known.lock().elsewhere.insert(id, usage);
+    }
+
+    /// Projects whose record was asked for since the last call.
+    pub(crate) fn asked(&self) -> Vec<u32> {
+        std::mem::take(&mut self.known.lock().asked)
     }
 
     pub(crate) fn limits(&self) -> BTreeMap<u32, Bytes> {
@@ -181,6 +189,7 @@ impl Quotas for Fake {
         if !known.state.accounted {
             return errno(libc::ESRCH, "no project quota");
         }
+        known.asked.push(id);
         let seen = self.look(&mut known);
         let mut used = seen.usage.get(&id).copied().unwrap_or_default();
         let elsewhere = known.elsewhere.get(&id).copied().unwrap_or_default();

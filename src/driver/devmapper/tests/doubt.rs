@@ -488,3 +488,91 @@ fn a_second_owner_is_refused_and_touches_nothing() {
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.report().contains("in use by pid"), "{}", error.report());
 }
+
+/// What is written to a mounted parent waits for the snapshot only, not for others' transactions and not for files.
+#[test]
+fn an_active_parent_rests_for_the_snapshot_alone() {
+    let bench = std::rc::Rc::new(prepared());
+    let driver = bench.open();
+    let store = driver.store().unwrap();
+    let record = store.layer(&id("one")).unwrap();
+    store.activate(&record, &mut store.device("one").lock()).unwrap();
+    let name = store.prefix.device("one");
+    let (dm, seen) = (bench.dm.clone(), std::rc::Rc::new(std::cell::Cell::new(0)));
+    let (counted, parent) = (seen.clone(), name.clone());
+    let hook = move |step: &'static str| {
+        assert!(!dm.info(&parent).unwrap().unwrap().suspended, "at {step:?}");
+        counted.set(counted.get() + 1);
+        Ok(())
+    };
+    crate::persist::with_hook(hook, || create(&driver, "above", Some("one")).unwrap());
+    assert!(seen.get() > 5);
+    assert!(!bench.dm.info(&name).unwrap().unwrap().suspended);
+    // Also when it fails.
+    bench.dm.state.lock().fail = Some(("create_snap".to_owned(), libc::EIO));
+    create(&driver, "other", Some("one")).unwrap_err();
+    assert!(!bench.dm.info(&name).unwrap().unwrap().suspended);
+}
+
+#[test]
+fn nobody_can_mount_a_layer_that_is_being_removed() {
+    let bench = prepared();
+    let driver = bench.open();
+    let store = driver.store().unwrap();
+    let steps = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let seen = steps.clone();
+    let hook = move |step: &'static str| {
+        let is_held = store.device("two").try_lock().is_none();
+        seen.borrow_mut().push((step, is_held));
+        Ok(())
+    };
+    crate::persist::with_hook(hook, || remove(&driver, "two").unwrap());
+    let steps = steps.borrow();
+    assert!(steps.iter().any(|(step, _)| *step == "delete in pool"));
+    assert!(steps.iter().all(|(_, is_held)| *is_held), "{steps:?}");
+    let error = driver.mount(&id("two"), LayerKind::ReadWrite, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+/// The names of devices are made of the inode of the driver's home.
+#[test]
+fn a_home_made_anew_does_not_use_devices_that_are_active_under_their_old_names() {
+    let bench = prepared();
+    let driver = bench.open();
+    let store = driver.store().unwrap();
+    let record = store.layer(&id("one")).unwrap();
+    store.activate(&record, &mut store.device("one").lock()).unwrap();
+    let old = store.prefix.device("one");
+    bench.dm.state.lock().devices.get_mut(&old).unwrap().open = 1;
+    drop(store);
+    drop(driver);
+    let (home, away) = (bench.home(), bench.root.join("away"));
+    let run = |program: &str, from: &Path, to: &Path| {
+        let options = if program == "cp" { &["-a"][..] } else { &[] };
+        crate::sys::testing::run(std::process::Command::new(program).args(options).arg(from).arg(to));
+    };
+    run("mv", &home, &away);
+    run("cp", &away, &home);
+
+    let driver = bench.open();
+    let store = driver.store().unwrap();
+    assert_ne!(store.prefix.device("one"), old, "it has another inode");
+    let try_activate = |name: &str| {
+        let record = store.layer(&id(name)).unwrap();
+        store.activate(&record, &mut store.device(name).lock()).map(drop)
+    };
+    let error = try_activate("one").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+    assert!(error.report().contains(&format!("dmsetup remove {old}")), "{}", error.report());
+    assert!(bench.dm.info(&store.prefix.device("one")).unwrap().is_none());
+    // The others are not concerned, and the old one is left alone.
+    try_activate("two").unwrap();
+    create(&driver, "new", Some("two")).unwrap();
+    assert!(bench.dm.info(&old).unwrap().is_some());
+    remove(&driver, "one").unwrap();
+    assert!(bench.pool_ids().contains(&record.device_id), "it goes later");
+
+    bench.dm.state.lock().devices.remove(&old);
+    assert!(!store.retry_deletions());
+    assert!(!bench.pool_ids().contains(&record.device_id));
+}

@@ -206,9 +206,7 @@ impl Projects {
             ids.iter().rev().find(|id| (LEAST..MOST).contains(*id)).map_or(0, |id| id + 1);
         self.ledger = Some(ledger);
         self.writable = true;
-        for id in ids.iter().filter(|id| leaving.contains(id)) {
-            self.give_back(*id);
-        }
+        self.give_all_back(ids.iter().copied().filter(|id| leaving.contains(id)).collect());
         let mut alive = None;
         for id in ids {
             if let Err(error) = self.look_at(id, &mut alive) {
@@ -454,19 +452,28 @@ impl Projects {
 
     /// Frees a project whose data were removed; what is still counted is tried again later.
     pub(super) fn give_back(&self, id: u32) {
+        self.give_all_back(vec![id]);
+    }
+
+    /// The same with several, which are waited for together.
+    fn give_all_back(&self, mut ids: Vec<u32>) {
         let mut pause = FIRST_PAUSE;
         for _ in 0..PAUSES {
-            match self.try_release(id) {
-                Ok(true) => return,
-                Ok(false) => std::thread::sleep(pause),
+            ids.retain(|id| match self.try_release(*id) {
+                Ok(released) => !released,
                 Err(error) => {
                     log::warn!("give project {id} back: {}", error.report());
-                    break;
+                    self.pending.lock().push(*id);
+                    false
                 }
+            });
+            if ids.is_empty() {
+                return;
             }
+            std::thread::sleep(pause);
             pause *= 2;
         }
-        self.pending.lock().push(id);
+        self.pending.lock().extend(ids);
     }
 
     /// Frees what could not be freed before.

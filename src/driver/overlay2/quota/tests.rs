@@ -232,6 +232,20 @@ fn a_project_that_was_freed_already_is_nobody_s_to_free_again() {
 }
 
 #[test]
+fn projects_that_are_still_counted_are_waited_for_together() {
+    let disk = Disk::new();
+    let driver = disk.open("a");
+    let projects = driver.open.read().as_ref().unwrap().projects.clone().unwrap();
+    let ids = [3_000_000, 3_000_001];
+    ids.iter().for_each(|id| assert!(projects.ledger().unwrap().add(*id, Bytes(0)).unwrap()));
+    ids.iter().for_each(|id| disk.fake.use_elsewhere(*id, 1));
+    projects.give_all_back(ids.to_vec());
+    let mut asked = disk.fake.asked();
+    asked.retain(|id| ids.contains(id));
+    assert!(asked.len() > 2 && asked.chunks(2).all(|round| round == ids), "{asked:?}");
+}
+
+#[test]
 fn a_file_system_with_few_projects_is_used_to_the_last() {
     let disk = Disk::new();
     disk.fake.set_largest(u32::from(u16::MAX));
