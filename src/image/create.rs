@@ -79,6 +79,9 @@ fn make(change: &Change<'_>, id: &ImageId, record: &ImageRecord) -> Result<Confi
         }
         return Err(error);
     }
+    if fresh {
+        return Ok(Config::Missing);
+    }
     Ok(match files::read_text(&dir, &files::config_key(id.as_str())).unwrap_or_default() {
         Some(content) => Config::read(&content),
         None => Config::Missing,
