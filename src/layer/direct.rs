@@ -21,7 +21,7 @@ use crate::units::Usage;
 
 use super::LayerStore;
 use super::disk::{RECORD, RECORD_LIMIT};
-use super::mount::parents;
+use super::mount::LONGEST_CHAIN;
 use super::registry::Registry;
 
 /// A driver that is open without a layer store. It knows the records of a store that lies there by looking for them.
@@ -227,7 +227,7 @@ impl Direct<'_> {
             let mount = entry.lock_mount();
             if !mount.lifecycle.gone {
                 let label = entry.record().mount_label.clone();
-                let below = parents(self.registry, &entry);
+                let below = self.registry.below(&entry, LONGEST_CHAIN);
                 return action(Some(Recorded { kind: entry.kind(), label, below }));
             }
         }

@@ -12,10 +12,9 @@ use crate::id::LayerId;
 
 use super::LayerStore;
 use super::entry::Entry;
-use super::registry::Registry;
 
 /// Longest chain of parents that is followed; far above what can be mounted. Ends a circle of records.
-const LONGEST_CHAIN: usize = 4096;
+pub(super) const LONGEST_CHAIN: usize = 4096;
 
 impl LayerStore {
     pub(super) fn mount_layer(&self, id_or_name: &str) -> Result<PathBuf> {
@@ -79,7 +78,7 @@ impl LayerStore {
 
     /// Mounts, whatever the count says; already mounted is fine.
     pub(super) fn mount_in_driver(&self, entry: &Entry) -> Result<PathBuf> {
-        let below = parents(&self.registry, entry);
+        let below = self.registry.below(entry, LONGEST_CHAIN);
         let label = entry.record().mount_label.as_deref();
         let options = MountOptions { label, below: &below, ..MountOptions::default() };
         self.repairing(entry, || self.driver.mount_with(entry.id(), entry.kind(), &options))
@@ -142,20 +141,6 @@ impl LayerStore {
         }
         self.driver.validate(entry.id(), entry.parent())
     }
-}
-
-/// What a layer stands on by the records, its parent first; nothing where one of them is not listed.
-pub(super) fn parents(registry: &Registry, entry: &Entry) -> Vec<LayerId> {
-    let mut below = Vec::new();
-    let mut next = entry.parent().cloned();
-    while let Some(id) = next {
-        let Some(parent) = registry.by_id(&id).filter(|_| below.len() < LONGEST_CHAIN) else {
-            return Vec::new();
-        };
-        next = parent.parent().cloned();
-        below.push(id);
-    }
-    below
 }
 
 /// Whether a lost link or list may be the cause: not where somebody uses the layer or the request is wrong.

@@ -5,6 +5,7 @@
 //! `ledger` sees an index that does not change.
 
 mod aside;
+mod chain;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -145,22 +146,6 @@ impl Registry {
 
     pub(super) fn by_uncompressed_digest(&self, digest: &str) -> Vec<Arc<Entry>> {
         listed(self.index.read().by_uncompressed.get(digest))
-    }
-
-    /// A layer and all that stand on it, directly or not, in order of creation.
-    pub(super) fn standing_on(&self, id: &LayerId) -> Vec<Arc<Entry>> {
-        let all = self.all();
-        let mut ids = HashSet::from([id.clone()]);
-        // Parents mostly come before their children, so this is two passes.
-        loop {
-            let before = ids.len();
-            let above = all.iter().filter(|entry| entry.parent().is_some_and(|parent| ids.contains(parent)));
-            let above: Vec<LayerId> = above.map(|entry| entry.id().clone()).collect();
-            ids.extend(above);
-            if ids.len() == before {
-                return all.into_iter().filter(|entry| ids.contains(entry.id())).collect();
-            }
-        }
     }
 
     /// Asks for the right to heal a layer; `None` when it is whole as far as is known, or somebody is at it already.

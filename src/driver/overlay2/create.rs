@@ -60,7 +60,7 @@ impl Overlay {
     ) -> Result<()> {
         let kept = self.kept_links.lock().get(id).cloned();
         let link = match &kept {
-            Some(link) => link.clone(),
+            Some(link) => *link,
             None => self.new_link(id)?,
         };
         let made = (|| {

@@ -38,8 +38,8 @@ pub(super) fn is_reserved(id: &str) -> bool {
 }
 
 /// Short name of a layer in `l/`: 26 lower-case hexadecimal digits.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct LinkName(String);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LinkName([u8; LinkName::LEN]);
 
 impl LinkName {
     pub(super) const LEN: usize = 26;
@@ -48,28 +48,44 @@ impl LinkName {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_suffix('\n').unwrap_or(text);
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == Self::LEN && text.bytes().all(hex)).then(|| LinkName(text.to_owned()))
+        <[u8; Self::LEN]>::try_from(text.as_bytes())
+            .ok()
+            .filter(|name| name.iter().copied().all(hex))
+            .map(LinkName)
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        // They are digits.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
     /// Its path relative to the home.
     pub(super) fn path(&self) -> PathBuf {
-        Path::new(LINKS).join(&self.0)
+        Path::new(LINKS).join(self.as_str())
+    }
+}
+
+impl fmt::Debug for LinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LinkName").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for LinkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{LINKS}/{}", self.0)
+        write!(f, "{LINKS}/{}", self.as_str())
     }
 }
 
 /// What `l/<name>` of a layer points to.
 pub(super) fn link_target(id: &LayerId) -> PathBuf {
     Path::new("..").join(id).join(DIFF)
+}
+
+/// Whether `target` is what `l/<name>` of this layer points to.
+pub(super) fn leads_to(target: &[u8], id: &LayerId) -> bool {
+    target.strip_prefix(b"../").and_then(|target| target.strip_suffix(b"/diff"))
+        == Some(id.as_str().as_bytes())
 }
 
 /// The layer that a link points to, if it is a link of ours.
@@ -86,17 +102,14 @@ pub(super) fn parse_lower(content: &[u8]) -> Result<Vec<LinkName>> {
     if text.is_empty() {
         return Err(Error::corrupt("it is empty"));
     }
-    let lowers = text
-        .split(':')
-        .map(|item| {
-            item.strip_prefix("l/").filter(|name| !name.ends_with('\n')).and_then(LinkName::parse).ok_or_else(
-                || {
-                    let shown: String = item.chars().take(40).collect();
-                    Error::corrupt(format!("{shown:?} is not l/ and 26 hex digits"))
-                },
-            )
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let mut lowers = Vec::with_capacity(text.len() / (LINKS.len() + LinkName::LEN) + 1);
+    for item in text.split(':') {
+        let name = item.strip_prefix("l/").filter(|name| !name.ends_with('\n')).and_then(LinkName::parse);
+        lowers.push(name.ok_or_else(|| {
+            let shown: String = item.chars().take(40).collect();
+            Error::corrupt(format!("{shown:?} is not l/ and 26 hex digits"))
+        })?);
+    }
     check_depth(lowers.len())?;
     Ok(lowers)
 }
@@ -178,7 +191,8 @@ mod tests {
     fn only_links_of_ours_name_a_layer() {
         let id = LayerId::new("abc").unwrap();
         assert_eq!(link_target(&id), Path::new("../abc/diff"));
-        assert_eq!(layer_of_target(&link_target(&id)), Some(id));
+        assert_eq!(layer_of_target(&link_target(&id)), Some(id.clone()));
+        assert!(leads_to(link_target(&id).as_os_str().as_encoded_bytes(), &id));
         for other in [
             "",
             "../diff",
@@ -190,6 +204,7 @@ mod tests {
             "../abc/diff/",
         ] {
             assert_eq!(layer_of_target(Path::new(other)), None, "{other}");
+            assert!(!leads_to(other.as_bytes(), &id), "{other}");
         }
     }
 }

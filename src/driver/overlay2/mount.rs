@@ -26,7 +26,8 @@ impl Overlay {
         self.home.check_writable()?;
         let layer = self.layer(id)?;
         let context = |error: Error| error.context(format!("mount layer {id}"));
-        if is_covered(&layer).map_err(context)? {
+        let covered = covered(&layer).map_err(context)?;
+        if covered == Some(true) {
             // Whatever lies there is asked what it is, not a table of what was once mounted.
             let root = layer.open_dir(MERGED).map_err(context)?;
             if filesystem_name(root.as_fd()).map_err(context)? == Some("overlayfs") {
@@ -39,7 +40,10 @@ impl Overlay {
             LayerKind::ReadWrite => self.projects.as_ref().and_then(|projects| projects.make_room(&layer)),
             LayerKind::ReadOnly => None,
         };
-        self.ensure_own_dirs(&layer).map_err(context)?;
+        self.ensure_own_dir(&layer, WORK).map_err(context)?;
+        if covered.is_none() {
+            self.ensure_own_dir(&layer, MERGED).map_err(context)?;
+        }
         let target = self.relative_path(id, &layer).join(MERGED);
         let overlay = self.overlay_of(id, &layer, kind, options).map_err(context)?;
         mount::mount_overlay(&overlay, &target, self.method()).map_err(context)?;
@@ -133,10 +137,14 @@ impl Overlay {
     }
 }
 
-/// Whether something is mounted on a layer's mount point.
-fn is_covered(layer: &Dir) -> Result<bool> {
+/// Whether something is mounted on a layer's mount point; `None` when that is missing.
+fn covered(layer: &Dir) -> Result<Option<bool>> {
     match mount::is_mount_point(layer.as_fd(), Path::new(MERGED)) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        answer => answer,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        answer => answer.map(Some),
     }
+}
+
+fn is_covered(layer: &Dir) -> Result<bool> {
+    Ok(covered(layer)? == Some(true))
 }

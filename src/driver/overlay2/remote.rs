@@ -147,7 +147,7 @@ impl Overlay {
         let entry = remote.dir.stage()?;
         let kept = self.kept_links.lock().get(id).cloned();
         let link = match &kept {
-            Some(link) => link.clone(),
+            Some(link) => *link,
             None => self.new_link(id)?,
         };
         let made = self
@@ -257,7 +257,7 @@ impl Overlay {
         let look =
             shared.stat(id.as_str())?.map_or((0, 0, 0), |stat| (stat.inode, stat.mtime, stat.mtime_nanos));
         let link = match known {
-            Some((before, link)) if *before == look => link.clone(),
+            Some((before, link)) if *before == look => *link,
             _ => {
                 let layer = shared.open_dir(id.as_str())?;
                 if !has_dir(&layer, DIFF)? {

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::LayerId;
@@ -98,27 +97,24 @@ impl Overlay {
             let what = format!("file lower names {count} layers, where it stands on {known}");
             return Err(Error::corrupt(what));
         }
-        let mut expected = below.iter();
-        let mut is_expected = |lower: &LinkName, found: &LayerId| match expected.next() {
-            Some(id) if id != found => {
-                Err(Error::corrupt(format!("lower layer {lower} leads to {found}, not to layer {id}")))
-            }
-            _ => Ok(()),
-        };
         let mut relinked = self.home.is_read_only();
-        for lower in &lowers {
-            if let Some(found) = self.resolve(lower)? {
-                is_expected(lower, &found)?;
-                continue;
-            }
-            if !relinked {
+        for (at, lower) in lowers.iter().enumerate() {
+            let expected = below.get(at);
+            let mut found = self.resolve_as(lower, expected)?;
+            if found.is_none() && !relinked {
                 self.rebuild_links()?;
                 relinked = true;
+                found = self.resolve(lower)?;
             }
-            let missing = || Error::corrupt(format!("lower layer {lower} is missing"));
-            is_expected(lower, &self.resolve(lower)?.ok_or_else(missing)?)?;
+            let found = found.ok_or_else(|| Error::corrupt(format!("lower layer {lower} is missing")))?;
+            if let Some(id) = expected.filter(|id| **id != found) {
+                return Err(Error::corrupt(format!(
+                    "lower layer {lower} leads to {found}, not to layer {id}"
+                )));
+            }
         }
-        if !self.goes_on_below(&lowers)? {
+        // Where each of them is the one that is known, they are all that there is.
+        if lowers.len() != below.len() && !self.goes_on_below(&lowers)? {
             return Err(Error::corrupt("file lower does not name the layers below its parent"));
         }
         Ok(Some(lowers))
@@ -157,13 +153,26 @@ impl Overlay {
     /// The layer that a short name leads to, if that layer is there.
     pub(super) fn resolve(&self, link: &LinkName) -> Result<Option<LayerId>> {
         let Some(id) = self.link_owner(link)? else { return Ok(None) };
-        // One call where all is well: its directory is where the name leads to.
-        let path = Path::new(id.as_str()).join(DIFF);
-        if self.home.dir().is_dir_below(&path) {
-            return Ok(Some(id));
+        Ok(self.is_there(&id)?.then_some(id))
+    }
+
+    /// The same where it is known which layer that ought to be: two calls and no copy where all is well.
+    fn resolve_as(&self, link: &LinkName, expected: Option<&LayerId>) -> Result<Option<LayerId>> {
+        match expected {
+            Some(id) if self.links.is_link(link.as_str(), |target| layout::leads_to(target, id)) => {
+                Ok(self.is_there(id)?.then(|| id.clone()))
+            }
+            _ => self.resolve(link),
         }
-        let Some(layer) = self.find_layer(&id)? else { return Ok(None) };
-        Ok(has_dir(&layer, DIFF)?.then_some(id))
+    }
+
+    fn is_there(&self, id: &LayerId) -> Result<bool> {
+        // One call where all is well: its directory is where the name leads to.
+        if self.home.dir().is_dir_below(id.as_str(), DIFF) {
+            return Ok(true);
+        }
+        let Some(layer) = self.find_layer(id)? else { return Ok(false) };
+        has_dir(&layer, DIFF)
     }
 
     /// The layers that a layer's file `lower` names, as far as they are there.
@@ -288,16 +297,18 @@ impl Overlay {
     }
 
     pub(super) fn ensure_own_dirs(&self, layer: &Dir) -> Result<()> {
-        for name in [WORK, MERGED] {
-            if layer.stat(name)?.is_none() && !self.home.is_read_only() {
-                // Another thread may have made it meanwhile.
-                let made = layer.ensure_dir(name, layout::PRIVATE_MODE)?;
-                if let Some(projects) = &self.projects {
-                    projects.adopt(layer, &made)?;
-                }
-                self.shift_owner(&made)?;
-                self.home.flush(layer)?;
+        [WORK, MERGED].into_iter().try_for_each(|name| self.ensure_own_dir(layer, name))
+    }
+
+    pub(super) fn ensure_own_dir(&self, layer: &Dir, name: &str) -> Result<()> {
+        if layer.stat(name)?.is_none() && !self.home.is_read_only() {
+            // Another thread may have made it meanwhile.
+            let made = layer.ensure_dir(name, layout::PRIVATE_MODE)?;
+            if let Some(projects) = &self.projects {
+                projects.adopt(layer, &made)?;
             }
+            self.shift_owner(&made)?;
+            self.home.flush(layer)?;
         }
         Ok(())
     }

@@ -63,6 +63,14 @@ pub(super) fn open_dir_at(dir: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Resu
     open_at(dir, name, DIRECTORY, Mode::empty())
 }
 
+/// Sets the mode of what is open unless it has it: looking costs less than a change that changes nothing.
+pub(super) fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> rustix::io::Result<()> {
+    if fstat(fd)?.st_mode & MODE_BITS == mode & MODE_BITS {
+        return Ok(());
+    }
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & MODE_BITS))
+}
+
 /// Sets the mode of something that may not be openable, through a descriptor that only names it.
 pub(super) fn chmod_at(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> rustix::io::Result<()> {
     let fd = open_at(dir, name, OFlags::PATH, Mode::empty())?;

@@ -214,10 +214,10 @@ impl Dir {
         }))
     }
 
-    /// Whether a path below is a directory and no symbolic link is on the way. `false` also where that could not be found
-    /// out in one step.
-    pub fn is_dir_below(&self, path: &Path) -> bool {
-        small::is_dir_below(self.as_fd(), path)
+    /// Whether `name` in the directory `below` is a directory and neither is a symbolic link. `false` also where that could
+    /// not be found out in one step.
+    pub fn is_dir_below(&self, below: &str, name: &str) -> bool {
+        small::is_dir_below(self.as_fd(), below, name)
     }
 
     /// Reads a whole regular file of at most `limit` bytes; larger: `LimitExceeded`; absent: `NotFound`; a symbolic
@@ -282,7 +282,7 @@ impl Dir {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let fd = open_at(self.as_fd(), name, flags, Mode::from_raw_mode(mode & 0o600))
             .during(|| self.doing("make file", name))?;
-        if let Err(error) = rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode & MODE_BITS)) {
+        if let Err(error) = at::set_mode(fd.as_fd(), mode) {
             if let Err(error) = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
                 log::warn!("{}: {error}", self.doing("remove half-made file", name));
             }
@@ -304,6 +304,19 @@ impl Dir {
         let target = rustix::fs::readlinkat(&self.fd, name, Vec::new())
             .during(|| self.doing("read symbolic link", name))?;
         Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// Whether `name` is a symbolic link with a target of at most 511 bytes of which `wanted` is true; nothing is allocated
+    /// for it. `false` also where it could not be read.
+    pub fn is_link(&self, name: impl AsRef<OsStr>, wanted: impl FnOnce(&[u8]) -> bool) -> bool {
+        let Ok(name) = component(name.as_ref()) else { return false };
+        let mut target = [0; 512];
+        let room = target.len();
+        match rustix::fs::readlinkat_raw(&self.fd, name, &mut target) {
+            // One that fills all the room may have been cut off.
+            Ok(length) if length < room => target.get(..length).is_some_and(wanted),
+            _ => false,
+        }
     }
 
     /// Renames `name` to `to/new_name`, replacing a file there.
@@ -397,13 +410,7 @@ impl Dir {
 
     /// Sets the mode of the directory itself unless it has it.
     fn set_mode(&self, mode: u32) -> Result<()> {
-        let path = || self.path.display();
-        let stat = rustix::fs::fstat(&self.fd).during(|| format!("look at {}", path()))?;
-        if stat.st_mode & MODE_BITS == mode & MODE_BITS {
-            return Ok(());
-        }
-        rustix::fs::fchmod(&self.fd, Mode::from_raw_mode(mode & MODE_BITS))
-            .during(|| format!("set the mode of {}", path()))
+        at::set_mode(self.as_fd(), mode).during(|| format!("set the mode of {}", self.path.display()))
     }
 }
 

@@ -8,17 +8,20 @@ use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, openat2, statat};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Dir;
 
 /// Larger files are not small; one byte more is asked for, to see that nothing follows.
 const LARGEST: usize = 64 << 10;
+/// Longest file name of Linux file systems.
+const NAME_MAX: usize = 255;
 /// Room for the names of one read of a directory.
 const NAMES: usize = 16 << 10;
+/// Stays below the directory, and nothing on the way is a link.
+const NO_LINKS: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
 /// A reader of small files.
 #[derive(Debug)]
@@ -113,18 +116,27 @@ impl FewFiles<'_> {
     }
 }
 
-pub(super) fn is_dir_below(dir: BorrowedFd<'_>, path: &Path) -> bool {
-    open(dir, path.as_os_str().as_bytes(), OFlags::PATH | OFlags::DIRECTORY).is_some()
+/// One call: what is a directory cannot be opened for writing, and what is none not as a directory, so the answer is
+/// always an error.
+pub(super) fn is_dir_below(dir: BorrowedFd<'_>, below: &str, name: &str) -> bool {
+    let mut room = [0; 2 * (NAME_MAX + 1)];
+    let mut end = 0;
+    for part in [below.as_bytes(), b"/", name.as_bytes()] {
+        let start = end;
+        end += part.len();
+        let Some(place) = room.get_mut(start..end) else { return false };
+        place.copy_from_slice(part);
+    }
+    let path = room.get(..end).unwrap_or_default();
+    let flags = OFlags::WRONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    matches!(retry_on_intr(|| openat2(dir, path, flags, Mode::empty(), NO_LINKS)), Err(Errno::ISDIR))
 }
 
 /// A kernel or a filter that does not know the call: `None`.
 fn open(dir: BorrowedFd<'_>, path: &[u8], more: OFlags) -> Option<OwnedFd> {
-    // With O_PATH the kernel refuses what would have no effect.
-    let harmless =
-        if more.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    let harmless = OFlags::NONBLOCK | OFlags::NOCTTY;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | harmless | more;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    retry_on_intr(|| openat2(dir, path, flags, Mode::empty(), resolve)).ok()
+    retry_on_intr(|| openat2(dir, path, flags, Mode::empty(), NO_LINKS)).ok()
 }
 
 #[cfg(test)]
@@ -177,5 +189,32 @@ mod tests {
         for name in ["odd", "linked", "absent", "one/text"] {
             assert!(files.open_dir(&dir, name).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn only_a_directory_that_no_link_leads_to_is_a_directory_below() {
+        let root = TestRoot::in_memory("small");
+        std::fs::create_dir_all(root.join("one/dir")).unwrap();
+        std::fs::create_dir(root.join("one/closed")).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "test")]
+        std::fs::write(root.join("one/file"), b"content").unwrap();
+        for (target, name) in
+            [("one", "linked"), ("dir", "one/link"), ("../..", "one/out"), ("gone", "one/to-nothing")]
+        {
+            std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        }
+        let dir = Dir::open(root.path()).unwrap();
+        rustix::fs::mkfifoat(&dir, "one/fifo", Mode::RWXU).unwrap();
+        for name in ["dir", "closed"] {
+            assert!(dir.is_dir_below("one", name), "{name}");
+        }
+        let long = "x".repeat(600);
+        for name in ["absent", "file", "fifo", "link", "out", "to-nothing", "../..", "file/x", &long] {
+            assert!(!dir.is_dir_below("one", name), "{name}");
+        }
+        for below in ["", "absent", "linked", "..", "/tmp", "../one", &long] {
+            assert!(!dir.is_dir_below(below, "dir"), "{below}");
+        }
+        assert_eq!(std::fs::read(root.join("one/file")).unwrap(), b"content");
     }
 }

@@ -188,8 +188,16 @@ fn stat_and_entries_do_not_follow_links() {
     assert!(dir.stat("none").unwrap().is_none());
     assert_eq!(dir.read_link("l").unwrap(), Path::new("/etc"));
     assert_eq!(dir.read_link("f").unwrap_err().errno(), libc::EINVAL);
+    assert!(dir.is_link("l", |target| target == b"/etc") && !dir.is_link("l", |_| false));
+    assert!(
+        !dir.is_link("f", |_| true) && !dir.is_link("absent", |_| true) && !dir.is_link("../l", |_| true)
+    );
     // Twice the same: reading a directory leaves no position behind.
     assert_eq!(dir.try_clone().unwrap().entries().unwrap().len(), 4);
+    for (length, told) in [(511, true), (512, false)] {
+        dir.symlink(Path::new(&"x".repeat(length)), length.to_string()).unwrap();
+        assert_eq!(dir.is_link(length.to_string(), |target| target.len() == length), told, "{length}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MulanPSL-2.0
 //! Overlays through `fsopen`, `fsconfig`, `fsmount`, `move_mount`.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
@@ -67,12 +68,13 @@ fn make(overlay: &Overlay<'_>, options: &Options) -> Result<OwnedFd> {
     let mut context = Context::open()?;
     // The device that mount tables show; without it they say `none`, where the reference's mounts say `overlay`.
     context.set_string("source", "overlay".as_ref())?;
+    let mut below = Below::new(overlay.home);
     for lower in &overlay.lowers {
-        context.set_directory("lowerdir+", overlay.home, lower, Links::Follow)?;
+        context.set_directory(c"lowerdir+", &mut below, lower, Links::Follow)?;
     }
-    for (key, directory) in [("upperdir", &overlay.upper), ("workdir", &overlay.work)] {
+    for (key, directory) in [(c"upperdir", &overlay.upper), (c"workdir", &overlay.work)] {
         if let Some(directory) = directory {
-            context.set_directory(key, overlay.home, directory, Links::Refuse)?;
+            context.set_directory(key, &mut below, directory, Links::Refuse)?;
         }
     }
     for (key, value) in &options.rest {
@@ -119,6 +121,37 @@ enum Links {
     Refuse,
 }
 
+/// Absolute paths below the home, one after the other in one buffer.
+struct Below<'a> {
+    home: &'a Dir,
+    path: Vec<u8>,
+}
+
+impl<'a> Below<'a> {
+    fn new(home: &'a Dir) -> Below<'a> {
+        Below { home, path: Vec::with_capacity(STRING_MAX + 1) }
+    }
+
+    /// The path of a directory, with backslashes doubled where `escaped`; `None` where it is too long.
+    fn path(&mut self, directory: &Path, escaped: bool) -> Option<&CStr> {
+        self.path.clear();
+        for part in [self.home.path(), directory] {
+            if !self.path.is_empty() && !self.path.ends_with(b"/") {
+                self.path.push(b'/');
+            }
+            match part.as_os_str() {
+                part if escaped => self.path.extend(legacy::escape(part, b"\\").as_bytes()),
+                part => self.path.extend(part.as_bytes()),
+            }
+        }
+        if self.path.len() > STRING_MAX {
+            return None;
+        }
+        self.path.push(0);
+        CStr::from_bytes_with_nul(&self.path).ok()
+    }
+}
+
 struct Context {
     fd: OwnedFd,
 }
@@ -151,17 +184,20 @@ impl Context {
 
     /// Names a directory by its absolute path, which is what the mount table will show, if that fits; else by a
     /// descriptor.
-    fn set_directory(&mut self, key: &str, home: &Dir, directory: &Path, links: Links) -> Result<()> {
-        let path = home.path().join(directory);
-        let escaped = match key {
-            "lowerdir+" => path.clone().into_os_string(),
-            // The kernel takes backslashes out of these two.
-            _ => legacy::escape(path.as_os_str(), b"\\"),
-        };
-        if escaped.len() <= STRING_MAX {
-            return self.set_string(key, &escaped);
+    fn set_directory(
+        &mut self,
+        key: &CStr,
+        below: &mut Below<'_>,
+        directory: &Path,
+        links: Links,
+    ) -> Result<()> {
+        let home = below.home;
+        let doing = || format!("set mount option {key:?} to {}", home.path().join(directory).display());
+        // The kernel takes backslashes out of the upper and the work directory.
+        if let Some(path) = below.path(directory, links == Links::Refuse) {
+            let set = fsconfig_set_string(self.fd.as_fd(), key, path);
+            return self.explain(set, doing);
         }
-        let doing = || format!("set mount option {key:?} to {}", path.display());
         let opened = open_below(home.as_fd(), directory, links).during(doing)?;
         match fsconfig_set_fd(self.fd.as_fd(), key, &opened) {
             // Overlays take descriptors since Linux 6.13.
@@ -174,8 +210,10 @@ impl Context {
     }
 
     /// Names a directory by a path that leads to its descriptor; the kernel resolves it in this call.
-    fn set_opened(&mut self, key: &str, directory: &OwnedFd) -> Result<()> {
-        self.set_string(key, proc_path(directory.as_fd(), None).as_os_str())
+    fn set_opened(&mut self, key: &CStr, directory: &OwnedFd) -> Result<()> {
+        let path = proc_path(directory.as_fd(), None);
+        let set = fsconfig_set_string(self.fd.as_fd(), key, &path);
+        self.explain(set, || format!("set mount option {key:?} to {path:?}"))
     }
 
     /// Puts what the kernel has to say into the error.
@@ -251,7 +289,7 @@ mod tests {
         let root = TestRoot::in_memory("fsapi");
         let home = Dir::open(root.path()).unwrap();
         let mut context = Context::open().unwrap();
-        for (name, key) in [("a", "lowerdir+"), ("b", "lowerdir+"), ("u", "upperdir"), ("w", "workdir")] {
+        for (name, key) in [("a", c"lowerdir+"), ("b", c"lowerdir+"), ("u", c"upperdir"), ("w", c"workdir")] {
             home.create_dir(name, 0o755).unwrap();
             let opened = open_below(home.as_fd(), Path::new(name), Links::Refuse).unwrap();
             context.set_opened(key, &opened).unwrap();

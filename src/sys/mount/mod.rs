@@ -22,6 +22,7 @@ mod legacy;
 mod options;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -102,8 +103,8 @@ fn check(overlay: &Overlay<'_>, target: &Path) -> Result<()> {
     let directories = [&overlay.upper, &overlay.work];
     let all = overlay.lowers.iter().chain(directories.into_iter().flatten());
     for path in all.map(PathBuf::as_path).chain([target]) {
-        let below = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        if !below || path.as_os_str().is_empty() {
+        let mut parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+        if !parts.all(|part| !matches!(part, b"" | b"." | b"..")) {
             return Err(Error::invalid(format!("{path:?} is not a path below the driver's home")));
         }
     }
