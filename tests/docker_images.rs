@@ -242,6 +242,18 @@ fn the_tool_shows_what_is_good_and_warns_of_the_rest() {
 
 /// The example of the documentation is compiled as it is printed, and run.
 #[test]
+fn what_cannot_be_looked_at_is_not_said_to_be_absent() {
+    let root = TestRoot::in_memory("docker-loop");
+    std::os::unix::fs::symlink("imagedb", root.join("imagedb")).unwrap();
+    let (loops, long) = (root.path().display().to_string(), "x".repeat(300));
+    for (path, why) in [(&loops, "Too many levels of symbolic links"), (&long, "File name too long")] {
+        let ended = tool(&["images", path]);
+        assert!(ended.stderr.contains(why), "{}", ended.stderr);
+        assert_ne!(ended.code, Some(3), "3: not found");
+    }
+}
+
+#[test]
 fn names_that_would_change_a_terminal_are_escaped() {
     let root = golden();
     let path = root.join("overlay2");

@@ -2,6 +2,7 @@
 //! `isula-storage docker`: looks into the image store of a Docker daemon, and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,20 +58,36 @@ fn open(root: &Path) -> Result<Opened> {
 
 /// The directory above `imagedb`: what was given, or the one of the only graph driver in a daemon's data directory.
 fn image_root(root: &Path) -> Result<PathBuf> {
-    if root.join("imagedb").is_dir() {
+    if is_dir(&root.join("imagedb"))? {
         return Ok(root.to_owned());
     }
-    let drivers: Vec<PathBuf> = match std::fs::read_dir(root.join("image")) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(_) => Vec::new(),
-    };
-    let mut found: Vec<PathBuf> = drivers.into_iter().filter(|path| path.join("imagedb").is_dir()).collect();
+    let drivers = root.join("image");
+    let mut found = Vec::new();
+    if is_dir(&drivers)? {
+        for entry in std::fs::read_dir(&drivers).during(|| format!("list {}", drivers.display()))? {
+            let driver = entry.during(|| format!("list {}", drivers.display()))?.path();
+            if is_dir(&driver.join("imagedb"))? {
+                found.push(driver);
+            }
+        }
+    }
     match (found.pop(), found.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(_), false) => {
             Err(Error::invalid("it holds the images of several graph drivers: name one of them"))
         }
         (None, _) => Err(Error::not_found("there is no directory imagedb")),
+    }
+}
+
+/// What may not be looked at is not what is not there.
+fn is_dir(path: &Path) -> Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.is_dir()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(error).during(|| format!("look at {}", path.display())),
     }
 }
 
