@@ -27,7 +27,7 @@ mod common;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::hint::black_box;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -287,12 +287,14 @@ fn measure<I: Images>(dir: &Path, sizes: &Sizes) {
 
     let file = I::open(&path, &options(Access::ReadWrite, Durability::Full));
     file.begin_writing();
-    let before = written();
+    let (before, blocks) = (written(), blocks_of(&path));
     let create = fastest(1, || (0..sizes.creates).for_each(|number| file.create(sizes.images + number)));
     let bytes = (written() - before) / sizes.creates;
     let per_create = create * 1e6 / sizes.creates as f64;
-    let floor = floor(dir, sizes.creates, bytes) * 1e6 / sizes.creates as f64;
-    let goal = format!("{floor:.2} µs: {bytes} bytes, sync, a page, sync");
+    let grows = blocks_of(&path) > blocks;
+    let floor = floor(dir, sizes.creates, bytes, grows) * 1e6 / sizes.creates as f64;
+    let where_to = if grows { "where the file had none" } else { "in place" };
+    let goal = format!("{floor:.2} µs: {bytes} bytes {where_to}, sync, a page, sync");
     row("durable create", per_create, "µs", &goal);
     drop(file);
     let file = I::open(&path, &options(Access::ReadWrite, Durability::None));
@@ -308,13 +310,22 @@ fn written() -> usize {
     io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
 }
 
-/// Seconds for as many pairs of a write and a sync: `bytes` somewhere, then a meta page.
-fn floor(dir: &Path, count: usize, bytes: usize) -> f64 {
+fn blocks_of(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().blocks()
+}
+
+/// Seconds for as many pairs of a write and a sync: `bytes` somewhere, then a meta page. A file that grows needs blocks from
+/// its file system, which then syncs more than the bytes.
+fn floor(dir: &Path, count: usize, bytes: usize, grows: bool) -> f64 {
     const PAGE: usize = 4096;
     let pages = bytes.saturating_sub(PAGE).div_ceil(PAGE).max(1);
     let file = File::options().read(true).write(true).create_new(true).open(dir.join("floor")).unwrap();
     let places = 1000u64;
     file.write_all_at(&vec![1; (usize::try_from(places).unwrap() + pages) * PAGE], 0).unwrap();
+    let mut end = 2 + places;
+    if grows {
+        file.set_len(64 << 20).unwrap();
+    }
     file.sync_all().unwrap();
     let page = vec![2; PAGE];
     let mut place = 1;
@@ -322,7 +333,9 @@ fn floor(dir: &Path, count: usize, bytes: usize) -> f64 {
         for number in 0..u64::try_from(count).unwrap() {
             for _ in 0..pages {
                 place = (place * 7919 + 13) % places;
-                file.write_all_at(&page, (2 + place) * u64::try_from(PAGE).unwrap()).unwrap();
+                end += 1;
+                let at = if grows { end } else { 2 + place };
+                file.write_all_at(&page, at * u64::try_from(PAGE).unwrap()).unwrap();
             }
             file.sync_data().unwrap();
             file.write_all_at(&page, number % 2 * u64::try_from(PAGE).unwrap()).unwrap();

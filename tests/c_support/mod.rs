@@ -20,9 +20,11 @@ use std::sync::OnceLock;
 
 pub const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 /// Not "possibly lost": Rust keeps pointers into the middle of counted values, such as the handle of a thread.
-pub const VALGRIND: [&str; 7] = [
+pub const VALGRIND: [&str; 8] = [
     "valgrind",
     concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/c_tests/valgrind.supp"),
+    // Else a thread that computes keeps valgrind's one lock from another that waits for it, for minutes.
+    "--fair-sched=try",
     "--quiet",
     "--leak-check=full",
     "--show-leak-kinds=definite,indirect",
