@@ -116,7 +116,8 @@ impl Store {
             };
             if found.iter().any(|found| found.kind == table.kind && found.text == table.text) {
                 let message = format!(
-                    "device {name} is the same one of the pool: the store was copied, or its directory was made anew. End                      what uses that one, and remove it (dmsetup remove {name})"
+                    "device {name} is the same one of the pool: the store was copied, or its directory was made anew; end what uses \
+                     that one, and remove it (dmsetup remove {name})"
                 );
                 return Err(Error::new(ErrorKind::InUse, message));
             }

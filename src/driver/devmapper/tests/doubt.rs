@@ -563,7 +563,8 @@ fn a_home_made_anew_does_not_use_devices_that_are_active_under_their_old_names()
     };
     let error = try_activate("one").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
-    assert!(error.report().contains(&format!("dmsetup remove {old}")), "{}", error.report());
+    let advice = format!("made anew; end what uses that one, and remove it (dmsetup remove {old})");
+    assert!(error.report().contains(&advice), "{}", error.report());
     assert!(bench.dm.info(&store.prefix.device("one")).unwrap().is_none());
     // The others are not concerned, and the old one is left alone.
     try_activate("two").unwrap();
